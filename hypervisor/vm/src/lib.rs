@@ -1,0 +1,3 @@
+//! A virtual machine: memory map, stage 2, vCPUs, exits, vGIC, timer, PSCI, PCI host, passthrough.
+#![no_std]
+#![forbid(unsafe_code)]

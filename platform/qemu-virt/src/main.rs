@@ -1,0 +1,2 @@
+//! Palisade for QEMU's virt machine.
+fn main() {}

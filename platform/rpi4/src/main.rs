@@ -1,0 +1,2 @@
+//! Palisade for the Raspberry Pi 4.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Host tests that join several crates: driver against model, sabotage, invariants.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Bare-metal guests.
+#![no_std]
+#![allow(unsafe_code)]
