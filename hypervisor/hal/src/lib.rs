@@ -1,3 +1,39 @@
-//! The only crate that knows the CPU: barriers, caches, TLBs, system registers, MMIO, addresses, ids.
+//! The only crate that knows the CPU: barriers, caches, TLBs, system registers,
+//! the [`Mmio`](mmio::Mmio) pointer, addresses, ids and time.
+//!
+//! `aarch64/` and `fake/` are twins: the same modules with the same names, one
+//! of which is chosen here and nowhere else. Code above this crate cannot tell
+//! which one it runs on; the fake tells an observer ([`fake::observe`]) of every
+//! barrier, cache operation and TLB invalidation, with its call site.
 #![no_std]
+// Opted in: this crate is where instructions that Rust cannot express live.
 #![allow(unsafe_code)]
+
+#[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
+extern crate std;
+
+mod addr;
+mod env;
+mod id;
+mod reg;
+
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod aarch64;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+use aarch64 as twin;
+
+#[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
+pub mod fake;
+#[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
+use fake as twin;
+
+pub use addr::{Iova, Ipa, PhysAddr};
+pub use env::{Deadline, Env};
+pub use id::{Asid, StreamId, SubstreamId, Vmid};
+pub use twin::{barrier, cache, cpu, tlb};
+
+/// Memory-mapped registers: the pointer and the typed offsets.
+pub mod mmio {
+    pub use crate::reg::{Reg, Word};
+    pub use crate::twin::mmio::Mmio;
+}

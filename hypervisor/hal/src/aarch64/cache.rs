@@ -1,0 +1,49 @@
+//! Data-cache maintenance by virtual address (DDI 0487, D7.5.9).
+
+use core::arch::asm;
+
+use super::barrier;
+
+/// The smallest data-cache line of the system in bytes (CTR_EL0.DminLine, D24.2.34).
+fn line() -> usize {
+    let ctr: u64;
+    // SAFETY: reading CTR_EL0 has no side effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) };
+    4usize << ((ctr >> 16) & 0xf)
+}
+
+macro_rules! by_line {
+    ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
+        $(#[$doc])*
+        pub fn $name(start: *const u8, bytes: usize) {
+            let line = line();
+            let mut at = start.addr() & !(line - 1);
+            let Some(end) = start.addr().checked_add(bytes) else { return };
+            while at < end {
+                // SAFETY: cleaning a line changes no value a program can read; an
+                // unmapped address faults and is reported, it corrupts nothing.
+                unsafe { asm!($instruction, in(reg) at, options(nostack, preserves_flags)) };
+                at += line;
+            }
+            barrier::dsb_sy();
+        }
+    };
+}
+
+by_line!(
+    /// DC CVAC over a range: what was written is in memory when this returns.
+    clean, "dc cvac, {}"
+);
+by_line!(
+    /// DC CIVAC over a range: in memory, and later loads come from there.
+    clean_invalidate, "dc civac, {}"
+);
+
+/// Makes freshly written instructions visible to every core's fetch.
+pub fn sync_instructions(start: *const u8, bytes: usize) {
+    clean(start, bytes);
+    // SAFETY: invalidating the instruction cache only makes fetches read anew.
+    unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
+    barrier::dsb_ish();
+    barrier::isb();
+}

@@ -1,0 +1,7 @@
+//! The real CPU. Same modules and names as `fake/`.
+
+pub mod barrier;
+pub mod cache;
+pub mod cpu;
+pub mod mmio;
+pub mod tlb;
