@@ -1,3 +1,30 @@
 //! BoardInfo: what a machine has; types only.
+//!
+//! The reader (`palisade-fdt`) fills these in from the firmware's device tree;
+//! everything above reads them and hard-codes nothing. All lists are of fixed
+//! capacity, so that a board can be described before there is a heap.
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod cpu;
+mod device;
+mod gic;
+mod info;
+mod interrupt;
+mod pcie;
+mod range;
+mod smmu;
+mod uart;
+
+pub use cpu::{Conduit, Cpu, EnableMethod};
+pub use device::{BusMaster, MAX_DEVICE_PATH, PlainDevice};
+pub use gic::{Gic, Its, MAX_REDISTRIBUTOR_REGIONS, Version};
+pub use info::{BoardInfo, Chosen, MAX_CPUS, MAX_MEMORY, MAX_PCIE, MAX_RESERVED, MAX_SMMUS};
+pub use interrupt::{Interrupt, Timer, Trigger};
+pub use pcie::{
+    IdMap, IdMapEntry, InterruptMapEntry, MAX_ID_MAP, MAX_INTERRUPT_MAP, MAX_WINDOWS, PcieHost,
+    Space, Window,
+};
+pub use range::{Range, Reservation};
+pub use smmu::Smmu;
+pub use uart::Uart;

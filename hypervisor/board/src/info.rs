@@ -1,0 +1,69 @@
+//! The whole board.
+
+use arrayvec::ArrayVec;
+
+use crate::{Conduit, Cpu, Gic, PcieHost, Range, Reservation, Smmu, Timer, Uart};
+
+/// Most memory ranges that are kept.
+pub const MAX_MEMORY: usize = 16;
+/// Most reservations that are kept.
+pub const MAX_RESERVED: usize = 32;
+/// Most cores that are kept.
+pub const MAX_CPUS: usize = 32;
+/// Most SMMUs that are kept.
+pub const MAX_SMMUS: usize = 4;
+/// Most PCIe hosts that are kept.
+pub const MAX_PCIE: usize = 2;
+
+/// What a machine has. Strings are borrowed from the device tree.
+#[derive(Clone, Debug)]
+pub struct BoardInfo<'a> {
+    /// `model` of the root node, empty where absent.
+    pub model: &'a str,
+    /// First `compatible` of the root node, empty where absent.
+    pub compatible: &'a str,
+    /// RAM, in ascending order and without overlaps.
+    pub memory: ArrayVec<Range, MAX_MEMORY>,
+    /// What must not be used of it, the tree's own bytes excepted.
+    pub reserved: ArrayVec<Reservation, MAX_RESERVED>,
+    /// The cores, in the tree's order.
+    pub cpus: ArrayVec<Cpu, MAX_CPUS>,
+    /// How PSCI is called, if there is PSCI.
+    pub psci: Option<Conduit>,
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// The generic timer.
+    pub timer: Timer,
+    /// The console.
+    pub uart: Option<Uart>,
+    /// PCIe hosts.
+    pub pcie: ArrayVec<PcieHost, MAX_PCIE>,
+    /// SMMUv3s.
+    pub smmus: ArrayVec<Smmu, MAX_SMMUS>,
+    /// What the boot loader left behind.
+    pub chosen: Chosen<'a>,
+}
+
+/// `/chosen`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Chosen<'a> {
+    /// The command line, empty where absent.
+    pub bootargs: &'a str,
+    /// The initrd: for Palisade, the bundle.
+    pub initrd: Option<Range>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The value of `key=value` in the command line; the last one wins.
+    pub fn argument(&self, key: &str) -> Option<&'a str> {
+        let mut found = None;
+        for word in self.bootargs.split_ascii_whitespace() {
+            if let Some((name, value)) = word.split_once('=')
+                && name == key
+            {
+                found = Some(value);
+            }
+        }
+        found
+    }
+}
