@@ -1,0 +1,490 @@
+//! The frame allocator: buddy_system_allocator below, a tag per frame before it.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use buddy_system_allocator::FrameAllocator;
+use palisade_hal::{PhysAddr, cache};
+use spin::Mutex;
+use thiserror::Error;
+
+use crate::detached::{Detached, Unreleased};
+use crate::ledger::{Agent, AgentSet, Ledger, Proof, Scope};
+use crate::map::DirectMap;
+use crate::tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};
+
+/// Orders 0..=20: blocks of up to 4 GiB.
+const ORDERS: usize = 21;
+/// End of the list that is linked through the tags.
+const NIL: u32 = u32::MAX;
+
+/// A range of physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PhysRange {
+    /// First byte.
+    pub start: PhysAddr,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+impl PhysRange {
+    /// One past the last byte, saturating.
+    pub const fn end(&self) -> PhysAddr {
+        PhysAddr::new(self.start.get().saturating_add(self.bytes))
+    }
+}
+
+/// Why frames could not be given or taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum FrameError {
+    /// No free block of this order.
+    #[error("out of memory: no free block of 2^{order} frames")]
+    OutOfMemory {
+        /// log2 of the wanted length in frames.
+        order: u8,
+    },
+    /// The address is not memory of this allocator, or not what it is said to be.
+    #[error("{0} is not memory of that use and owner")]
+    NotOurs(PhysAddr),
+    /// A walker or device was told of the block: it needs a proof.
+    #[error("{0} is exposed: it is released against a proof only")]
+    Exposed(PhysAddr),
+    /// The memory map has no usable range.
+    #[error("no usable memory range")]
+    NoMemory,
+    /// All agents are registered.
+    #[error("too many agents")]
+    TooManyAgents,
+}
+
+/// An owned run of 2^order frames, aligned to its length. Not freed on drop:
+/// give it back by [`Frames::free`] or [`Frames::detach`].
+#[derive(PartialEq, Eq)]
+#[must_use = "a dropped block is lost"]
+pub struct Block {
+    index: u32,
+    order: u8,
+    pa: PhysAddr,
+}
+
+impl Block {
+    /// Its first byte.
+    pub fn start(&self) -> PhysAddr {
+        self.pa
+    }
+
+    /// log2 of its length in frames.
+    pub fn order(&self) -> u8 {
+        self.order
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        FRAME_BYTES << self.order
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} + {:#x})", self.pa, self.bytes())
+    }
+}
+
+/// How many frames have which use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Footprint {
+    /// In the allocator.
+    pub free: u64,
+    /// The hypervisor's private data.
+    pub private: u64,
+    /// Translation tables.
+    pub table: u64,
+    /// Guests' RAM.
+    pub guest: u64,
+    /// Queues and stream tables.
+    pub dma: u64,
+    /// Detached, waiting for a proof (leaked ones included).
+    pub detached: u64,
+    /// Lost for good.
+    pub quarantined: u64,
+    /// Of the detached: dropped without a proof.
+    pub leaked: u64,
+}
+
+struct Inner {
+    buddy: FrameAllocator<ORDERS>,
+    /// Free single frames, last in first out, linked through their tags: giving
+    /// a frame back never allocates, and the next taker finds it warm.
+    singles: u32,
+}
+
+/// All frames of the machine that may be given out. The lock is a leaf: nothing
+/// else is locked and nothing waited for while it is held.
+pub struct Frames {
+    map: DirectMap,
+    /// Number of the first frame.
+    first: u64,
+    tags: &'static [AtomicU64],
+    inner: Mutex<Inner>,
+    counts: [AtomicU64; Use::COUNT],
+    ledger: Arc<Ledger>,
+}
+
+impl Frames {
+    /// An allocator over the given ranges, which lie inside `map`. The tags (8
+    /// bytes per frame) are taken from the first range that is long enough.
+    ///
+    /// # Errors
+    /// [`FrameError::NoMemory`] when no range can hold the tags.
+    pub fn new(map: DirectMap, ranges: &[PhysRange]) -> Result<Arc<Self>, FrameError> {
+        let whole = |range: &PhysRange| {
+            let start = range.start.get().div_ceil(FRAME_BYTES);
+            let end = range.start.get().saturating_add(range.bytes) >> FRAME_SHIFT;
+            (start, end.max(start))
+        };
+        let used = || ranges.iter().map(whole).filter(|(start, end)| start < end);
+        let first = used().map(|(start, _)| start).min().ok_or(FrameError::NoMemory)?;
+        let last = used().map(|(_, end)| end).max().ok_or(FrameError::NoMemory)?;
+        let count = last - first;
+        if count >= u64::from(NIL) {
+            return Err(FrameError::NoMemory);
+        }
+        let tag_frames = (count * 8).div_ceil(FRAME_BYTES);
+        let home = used()
+            .find(|(start, end)| end - start > tag_frames)
+            .map(|(start, _)| start)
+            .ok_or(FrameError::NoMemory)?;
+        let pointer = map
+            .pointer(PhysAddr::new(home << FRAME_SHIFT), tag_frames << FRAME_SHIFT)
+            .ok_or(FrameError::NoMemory)?;
+        // SAFETY: `DirectMap` promises that the range is mapped for ever and holds
+        // no other object; these frames are never given out. The pointer is
+        // frame-aligned, and every bit pattern is an AtomicU64.
+        let tags = unsafe {
+            let tags = pointer.cast::<AtomicU64>();
+            for index in 0..count as usize {
+                tags.add(index).write(AtomicU64::new(
+                    Tag::new(Use::Reserved, Owner::HYPERVISOR, false, 0).word(),
+                ));
+            }
+            core::slice::from_raw_parts(tags.as_ptr(), count as usize)
+        };
+
+        let mut buddy = FrameAllocator::new();
+        let mut free = 0;
+        for (start, end) in used() {
+            let start = if start == home { start + tag_frames } else { start };
+            for number in start..end {
+                let index = (number - first) as usize;
+                if let Some(tag) = tags.get(index) {
+                    tag.store(
+                        Tag::new(Use::Free, Owner::HYPERVISOR, false, 0).word(),
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+            buddy.add_frame(start as usize, end as usize);
+            free += end - start;
+        }
+        let frames = Self {
+            map,
+            first,
+            tags,
+            inner: Mutex::new(Inner { buddy, singles: NIL }),
+            counts: [const { AtomicU64::new(0) }; Use::COUNT],
+            ledger: Arc::new(Ledger::new()),
+        };
+        frames.counts[Use::Free as usize].store(free, Ordering::Relaxed);
+        Ok(Arc::new(frames))
+    }
+
+    /// Registers something that caches translations.
+    ///
+    /// # Errors
+    /// [`FrameError::TooManyAgents`].
+    pub fn register_agent(&self, name: &'static str) -> Result<Agent, FrameError> {
+        self.ledger.register(name).ok_or(FrameError::TooManyAgents)
+    }
+
+    /// 2^order frames with undefined contents.
+    ///
+    /// # Errors
+    /// [`FrameError::OutOfMemory`].
+    pub fn alloc(&self, order: u8, of: Use, owner: Owner) -> Result<Block, FrameError> {
+        let out = FrameError::OutOfMemory { order };
+        if usize::from(order) >= ORDERS {
+            return Err(out);
+        }
+        let index = {
+            let mut inner = self.inner.lock();
+            match self.pop_single(&mut inner, order) {
+                Some(index) => index,
+                None => {
+                    let mut found = inner.buddy.alloc(1 << order);
+                    if found.is_none() {
+                        // The free singles may be what a larger block is missing.
+                        self.drain_singles(&mut inner);
+                        found = inner.buddy.alloc(1 << order);
+                    }
+                    let number = found.ok_or(out)? as u64;
+                    u32::try_from(number - self.first).map_err(|_| out)?
+                }
+            }
+        };
+        self.retag(index, order, Tag::new(of, owner, false, 0));
+        self.count(Use::Free, of, 1 << order);
+        let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
+        Ok(Block { index, order, pa })
+    }
+
+    /// 2^order frames of zeroes, clean to the point of coherency.
+    ///
+    /// # Errors
+    /// [`FrameError::OutOfMemory`].
+    pub fn alloc_zeroed(&self, order: u8, of: Use, owner: Owner) -> Result<Block, FrameError> {
+        let block = self.alloc(order, of, owner)?;
+        self.zero(&block);
+        Ok(block)
+    }
+
+    /// Notes that a walker or a device is about to be told of the block. From
+    /// now on it comes back against a proof only.
+    pub fn expose(&self, block: &Block) {
+        for tag in self.block_tags(block.index, block.order) {
+            tag.fetch_or(Tag::EXPOSED, Ordering::Release);
+        }
+    }
+
+    /// Gives back a block that was never exposed.
+    ///
+    /// # Errors
+    /// The block itself, when it was exposed.
+    pub fn free(&self, block: Block) -> Result<(), (FrameError, Block)> {
+        match self.block_tag(&block) {
+            Some(tag) if tag.is_exposed() => Err((FrameError::Exposed(block.pa), block)),
+            Some(tag) => {
+                self.give_back(block.index, block.order, tag.usage());
+                Ok(())
+            }
+            None => Err((FrameError::NotOurs(block.pa), block)),
+        }
+    }
+
+    /// Takes a block from its user, after the entries that pointed to it were
+    /// cleared and before they are invalidated. `agents` are all that may hold
+    /// a translation to it, through the address space `scope`.
+    pub fn detach(&self, block: Block, scope: Scope, agents: AgentSet) -> Detached {
+        let mut list = Detached {
+            head: None,
+            frames: 0,
+            agents,
+            scope,
+            epoch: 0,
+            ledger: self.ledger.clone(),
+        };
+        self.detach_onto(&mut list, block);
+        list
+    }
+
+    /// Adds one more block to a list of detached ones of the same scope and agents.
+    pub fn detach_onto(&self, list: &mut Detached, block: Block) {
+        let Some(tag) = self.block_tag(&block) else { return };
+        self.retag(block.index, block.order, tag.with_use(Use::Detached));
+        self.count(tag.usage(), Use::Detached, 1 << block.order);
+        if let Some(head) = self.tags.get(block.index as usize) {
+            let word = Tag::from_word(head.load(Ordering::Relaxed));
+            head.store(word.with_count(list.head.unwrap_or(NIL)).word(), Ordering::Relaxed);
+        }
+        list.head = Some(block.index);
+        list.frames += 1 << block.order;
+        list.epoch = self.ledger.advance();
+    }
+
+    /// Gives detached frames back, wiped, if `proof` shows that nothing reaches them.
+    ///
+    /// # Errors
+    /// [`Unreleased`] hands the frames back when an agent is missing from the
+    /// proof, when it is about another scope, or older than the detaching.
+    pub fn release(&self, mut detached: Detached, proof: &Proof) -> Result<(), Unreleased> {
+        let Detached { agents, epoch, scope, .. } = detached;
+        if !self.ledger.covers(proof, agents, epoch, scope) {
+            return Err(Unreleased(detached));
+        }
+        let mut next = detached.head.take();
+        while let Some(index) = next {
+            let Some(tag) = self.tag_at(index) else { break };
+            next = Some(tag.count()).filter(|&link| link != NIL);
+            let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
+            self.zero(&Block { index, order: tag.order(), pa });
+            self.give_back(index, tag.order(), Use::Detached);
+        }
+        Ok(())
+    }
+
+    /// Gives detached frames up for good: unreachability cannot be proven.
+    pub fn quarantine(&self, mut detached: Detached) {
+        let mut next = detached.head.take();
+        while let Some(index) = next {
+            let Some(tag) = self.tag_at(index) else { break };
+            next = Some(tag.count()).filter(|&link| link != NIL);
+            self.retag(index, tag.order(), tag.with_use(Use::Quarantined).with_count(0));
+            self.count(Use::Detached, Use::Quarantined, 1 << tag.order());
+        }
+    }
+
+    /// The tag of the frame at `pa`, or `None` where no frame of this allocator is.
+    pub fn tag(&self, pa: PhysAddr) -> Option<Tag> {
+        self.tag_word(pa).map(|word| Tag::from_word(word.load(Ordering::Relaxed)))
+    }
+
+    /// The tag word of the frame at `pa`; its user owns the upper 32 bits.
+    #[inline]
+    pub fn tag_word(&self, pa: PhysAddr) -> Option<&AtomicU64> {
+        let index = (pa.get() >> FRAME_SHIFT).wrapping_sub(self.first);
+        self.tags.get(index as usize)
+    }
+
+    /// `count` 8-byte words at `pa`, if the frames have that use and owner.
+    /// `pa` is a multiple of 8 and all words lie in one block.
+    pub fn words(&self, pa: PhysAddr, count: usize, of: Use, owner: Owner) -> Option<&[AtomicU64]> {
+        let bytes = (count as u64).checked_mul(8)?;
+        if !pa.is_aligned(8) || !self.all(pa, bytes, of, owner) {
+            return None;
+        }
+        let pointer = self.map.pointer(pa, bytes)?;
+        // SAFETY: the window is mapped for ever, the pointer is 8-byte aligned, and
+        // frames with a tag other than Private are only ever reached as atomics.
+        Some(unsafe { core::slice::from_raw_parts(pointer.cast().as_ptr(), count) })
+    }
+
+    /// The window onto memory.
+    pub fn map(&self) -> &DirectMap {
+        &self.map
+    }
+
+    /// How many frames have which use.
+    pub fn footprint(&self) -> Footprint {
+        let count = |of: Use| self.counts[of as usize].load(Ordering::Relaxed);
+        Footprint {
+            free: count(Use::Free),
+            private: count(Use::Private),
+            table: count(Use::Table),
+            guest: count(Use::Guest),
+            dma: count(Use::Dma),
+            detached: count(Use::Detached),
+            quarantined: count(Use::Quarantined),
+            leaked: self.ledger.leaked.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The block that starts at `pa` and has that use and owner: takes over the
+    /// handle from whoever recorded only the address (a table entry).
+    ///
+    /// The caller must be the user of the block, who dropped its handle when it
+    /// recorded the address; a wrong call is a logic error, never memory unsafety.
+    pub fn reclaim(&self, pa: PhysAddr, of: Use, owner: Owner) -> Option<Block> {
+        let tag = self.tag(pa)?;
+        if !tag.is_head() || tag.word() & Tag::IDENTITY != Tag::identity(of, owner) {
+            return None;
+        }
+        let index = u32::try_from((pa.get() >> FRAME_SHIFT) - self.first).ok()?;
+        Some(Block { index, order: tag.order(), pa: pa.align_down(FRAME_BYTES) })
+    }
+
+    /// Whether all frames of the range have that use and owner.
+    pub(crate) fn all(&self, pa: PhysAddr, bytes: u64, of: Use, owner: Owner) -> bool {
+        let Some(end) = pa.checked_add(bytes) else { return false };
+        let mut at = pa.align_down(FRAME_BYTES);
+        while at < end {
+            let fits = self
+                .tag(at)
+                .is_some_and(|tag| tag.word() & Tag::IDENTITY == Tag::identity(of, owner));
+            if !fits {
+                return false;
+            }
+            let Some(next) = at.checked_add(FRAME_BYTES) else { return false };
+            at = next;
+        }
+        true
+    }
+
+    /// Zeroes the block and cleans it to the point of coherency, so that a guest
+    /// that starts with its caches off reads zeroes too.
+    pub(crate) fn zero(&self, block: &Block) {
+        let Some(pointer) = self.map.pointer(block.pa, block.bytes()) else { return };
+        // SAFETY: the block is ours, mapped, and nobody's: it was just taken from
+        // the allocator, or was proven unreachable.
+        unsafe { pointer.write_bytes(0, block.bytes() as usize) };
+        cache::clean_invalidate(pointer.as_ptr(), block.bytes() as usize);
+    }
+
+    fn tag_at(&self, index: u32) -> Option<Tag> {
+        self.tags.get(index as usize).map(|word| Tag::from_word(word.load(Ordering::Relaxed)))
+    }
+
+    fn block_tag(&self, block: &Block) -> Option<Tag> {
+        self.tag_at(block.index).filter(|tag| tag.is_head() && tag.order() == block.order)
+    }
+
+    fn block_tags(&self, index: u32, order: u8) -> &[AtomicU64] {
+        let start = index as usize;
+        self.tags.get(start..start + (1 << order)).unwrap_or(&[])
+    }
+
+    /// Writes `tag` to all frames of a block, the head bit and order to the first.
+    fn retag(&self, index: u32, order: u8, tag: Tag) {
+        let body = Tag::from_word(tag.word() & (Tag::IDENTITY | Tag::EXPOSED));
+        for (nth, word) in self.block_tags(index, order).iter().enumerate() {
+            let head = Tag::new(body.usage(), body.owner(), true, order);
+            let mut value = if nth == 0 { head } else { body };
+            if body.is_exposed() {
+                value = value.with_exposed();
+            }
+            word.store(value.word(), Ordering::Release);
+        }
+    }
+
+    fn count(&self, from: Use, to: Use, frames: u64) {
+        self.counts[from as usize].fetch_sub(frames, Ordering::Relaxed);
+        self.counts[to as usize].fetch_add(frames, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, index: u32, order: u8, from: Use) {
+        self.retag(index, order, Tag::new(Use::Free, Owner::HYPERVISOR, false, 0));
+        self.count(from, Use::Free, 1 << order);
+        let mut inner = self.inner.lock();
+        if order == 0 {
+            if let Some(word) = self.tags.get(index as usize) {
+                let tag =
+                    Tag::new(Use::Free, Owner::HYPERVISOR, false, 0).with_count(inner.singles);
+                word.store(tag.word(), Ordering::Relaxed);
+                inner.singles = index;
+            }
+        } else {
+            let number = (self.first + u64::from(index)) as usize;
+            inner.buddy.dealloc(number, 1 << order);
+        }
+    }
+
+    fn pop_single(&self, inner: &mut Inner, order: u8) -> Option<u32> {
+        if order != 0 || inner.singles == NIL {
+            return None;
+        }
+        let index = inner.singles;
+        inner.singles = self.tag_at(index)?.count();
+        Some(index)
+    }
+
+    fn drain_singles(&self, inner: &mut Inner) {
+        while let Some(index) = self.pop_single(inner, 0) {
+            inner.buddy.dealloc((self.first + u64::from(index)) as usize, 1);
+        }
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frames({:?})", self.footprint())
+    }
+}
