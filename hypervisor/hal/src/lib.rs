@@ -13,6 +13,7 @@
 extern crate std;
 
 mod addr;
+mod context;
 mod env;
 mod id;
 mod reg;
@@ -36,4 +37,10 @@ pub use twin::{barrier, cache, cpu, tlb};
 pub mod mmio {
     pub use crate::reg::{Reg, Word};
     pub use crate::twin::mmio::Mmio;
+}
+
+/// Guests: the world switch, what they see of the core, the virtual GIC CPU interface.
+pub mod guest {
+    pub use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2, Traps, hcr};
+    pub use crate::twin::guest::*;
 }

@@ -3,5 +3,6 @@
 pub mod barrier;
 pub mod cache;
 pub mod cpu;
+pub mod guest;
 pub mod mmio;
 pub mod tlb;
