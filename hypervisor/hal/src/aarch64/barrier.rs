@@ -2,6 +2,7 @@
 //! from moving or deleting the stores that it orders.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! barrier {
     ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
@@ -46,3 +47,10 @@ barrier!(
     /// DMB ISH: orders accesses between cores.
     dmb_ish, "dmb ish"
 );
+
+/// STLR: stores `value` to `word`, seen only after every earlier store, by table
+/// walkers in the same shareability domain too (DDI 0487, B2.3.9).
+#[inline(always)]
+pub fn publish(word: &AtomicU64, value: u64) {
+    word.store(value, Ordering::Release);
+}

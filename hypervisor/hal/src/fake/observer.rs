@@ -3,6 +3,7 @@
 use core::panic::Location;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{Ipa, PhysAddr, Vmid};
 
@@ -25,6 +26,8 @@ pub enum Barrier {
     DmbOshld,
     /// DMB ISH.
     DmbIsh,
+    /// STLR of a table pointer: earlier stores are seen before it.
+    Publish,
 }
 
 /// The invalidations of [`super::tlb`].
@@ -64,6 +67,9 @@ pub trait Observer {
     fn observe(&self, op: Op, site: &'static Location<'static>);
 }
 
+/// How many observers are installed, over all threads: zero is the fast way out.
+static INSTALLED: AtomicUsize = AtomicUsize::new(0);
+
 std::thread_local! {
     static OBSERVER: RefCell<Option<Rc<dyn Observer>>> = const { RefCell::new(None) };
 }
@@ -75,14 +81,24 @@ pub fn observe<R>(observer: Rc<dyn Observer>, body: impl FnOnce() -> R) -> R {
         fn drop(&mut self) {
             let old = self.0.take();
             OBSERVER.with(|slot| *slot.borrow_mut() = old);
+            INSTALLED.fetch_sub(1, Ordering::Relaxed);
         }
     }
+    INSTALLED.fetch_add(1, Ordering::Relaxed);
     let _restore = Restore(OBSERVER.with(|slot| slot.borrow_mut().replace(observer)));
     body()
 }
 
 /// Tells the observer of this thread, if there is one.
+#[inline]
 pub(super) fn tell(op: Op, site: &'static Location<'static>) {
+    if INSTALLED.load(Ordering::Relaxed) != 0 {
+        tell_installed(op, site);
+    }
+}
+
+#[cold]
+fn tell_installed(op: Op, site: &'static Location<'static>) {
     // Cloned out first: an observer may itself run code that tells.
     let observer = OBSERVER.with(|slot| slot.borrow().clone());
     if let Some(observer) = observer {
