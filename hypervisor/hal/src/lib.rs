@@ -16,6 +16,7 @@ mod addr;
 mod context;
 mod env;
 mod id;
+pub mod machine;
 mod reg;
 
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]

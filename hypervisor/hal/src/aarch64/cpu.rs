@@ -11,6 +11,19 @@ pub fn affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
+/// The number of this core, from 0 on. The boot code keeps it in the word that
+/// TPIDR_EL2 points at.
+pub fn index() -> usize {
+    let number: u64;
+    // SAFETY: the boot code points TPIDR_EL2 at such a word before it calls
+    // anything else, on every core, and it stays there.
+    unsafe {
+        asm!("mrs {0}, tpidr_el2", "ldr {0}, [{0}]", out(reg) number,
+            options(readonly, nostack, preserves_flags));
+    }
+    number as usize
+}
+
 /// WFI: sleeps until an interrupt is pending. Not `nomem`, see [`super::barrier`].
 pub fn wfi() {
     // SAFETY: WFI suspends this core until an interrupt, masked or not, is pending.

@@ -8,6 +8,7 @@ use crate::Env;
 
 std::thread_local! {
     static AFFINITY: Cell<u64> = const { Cell::new(0) };
+    static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The affinity fields of MPIDR_EL1 of the core that this thread plays.
@@ -18,6 +19,16 @@ pub fn affinity() -> u64 {
 /// Lets this thread play another core.
 pub fn set_affinity(value: u64) {
     AFFINITY.with(|cell| cell.set(value));
+}
+
+/// The number of the core that this thread plays, from 0 on.
+pub fn index() -> usize {
+    INDEX.with(Cell::get)
+}
+
+/// Lets this thread play core `number`.
+pub fn set_index(number: usize) {
+    INDEX.with(|cell| cell.set(number));
 }
 
 /// WFI: a test thread never sleeps.

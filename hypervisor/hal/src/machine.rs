@@ -1,0 +1,95 @@
+//! What the boot code offers to the main line: a seam, since the main line is
+//! tested on hosts where nothing boots.
+
+use core::fmt;
+use core::ops::Range;
+
+/// The most cores that Palisade brings up; further ones stay off.
+pub const MAX_CPUS: usize = 8;
+
+/// What a range of the hypervisor's own address space is mapped as. There is no
+/// kind that is writable and executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// Normal memory: read, execute.
+    Text,
+    /// Normal memory: read.
+    ReadOnly,
+    /// Normal memory: read, write.
+    Data,
+    /// Device-nGnRE: read, write.
+    Device,
+}
+
+/// How a core is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartMethod {
+    /// PSCI CPU_ON.
+    Psci(Conduit),
+    /// The core waits in WFE for an address to appear here, in memory that the
+    /// hypervisor has mapped.
+    SpinTable(u64),
+}
+
+/// How PSCI is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduit {
+    /// By SMC.
+    Smc,
+    /// By HVC: there is a hypervisor beneath.
+    Hvc,
+}
+
+/// What the machine could not do; with the address or number to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineError {
+    /// The range is empty, reversed or too high.
+    Range(u64),
+    /// No page table is left for this address.
+    NoTables(u64),
+    /// There is no room for a core of this number.
+    NoCore(usize),
+    /// No spin-table address: 0, misaligned or too high.
+    Release(u64),
+    /// The firmware refused to start the core of this affinity.
+    Refused(u64),
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, value) = match *self {
+            Self::Range(value) => ("not a range of addresses", value),
+            Self::NoTables(value) => ("no page table left for", value),
+            Self::NoCore(value) => ("no room for core", value as u64),
+            Self::Release(value) => ("not a spin-table address", value),
+            Self::Refused(value) => ("the firmware refused to start core", value),
+        };
+        write!(f, "{text}: {value:#x}")
+    }
+}
+
+impl core::error::Error for MachineError {}
+
+/// The machine below the main line.
+pub trait Machine: Sync {
+    /// Maps `range`, whole pages, one to one. What is mapped already keeps its
+    /// kind; the image with its guard pages is left out.
+    ///
+    /// # Errors
+    /// [`MachineError::Range`], [`MachineError::NoTables`].
+    fn map(&self, range: Range<u64>, kind: MapKind) -> Result<(), MachineError>;
+
+    /// Starts core `index` (1 and up), whose affinity fields are `affinity`.
+    /// Whether it has come up, the caller must see for itself.
+    ///
+    /// # Errors
+    /// [`MachineError::NoCore`], [`MachineError::Release`], [`MachineError::Refused`].
+    fn start(&self, index: usize, affinity: u64, method: StartMethod) -> Result<(), MachineError>;
+
+    /// Turns the machine off; where that is impossible, this core stops.
+    fn off(&self, conduit: Option<Conduit>) -> !;
+
+    /// Ends the emulator with `status`, by semihosting. Only where the command
+    /// line says that there is semihosting, and only before any guest has run.
+    fn exit(&self, status: u32) -> !;
+}
