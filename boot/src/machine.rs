@@ -1,0 +1,34 @@
+//! What boot offers to the main line.
+
+use core::ops::Range;
+
+use palisade_hal::machine::{Conduit, Machine, MachineError, MapKind, StartMethod};
+use spin::Mutex;
+
+use crate::{map, power, secondary};
+
+static MAP: Mutex<()> = Mutex::new(());
+
+/// The machine that this crate booted.
+pub(crate) struct Booted;
+
+impl Machine for Booted {
+    fn map(&self, range: Range<u64>, kind: MapKind) -> Result<(), MachineError> {
+        let _one_at_a_time = MAP.lock();
+        map::add(range, kind)
+    }
+
+    fn start(&self, index: usize, affinity: u64, method: StartMethod) -> Result<(), MachineError> {
+        secondary::start(index, affinity, method)
+    }
+
+    fn off(&self, conduit: Option<Conduit>) -> ! {
+        power::off(conduit)
+    }
+
+    fn exit(&self, status: u32) -> ! {
+        // SAFETY: the trait leaves this to callers that know of semihosting; a
+        // wrong call ends in a fatal exception, which is what it asked for.
+        unsafe { power::exit(status) }
+    }
+}
