@@ -345,6 +345,24 @@ impl Frames {
         self.tags.get(index as usize)
     }
 
+    /// The pointer to and the tag of the frame that starts at `pa`, if
+    /// `tag & mask == want`: one load. Where a tag is, the window is too.
+    #[inline(always)]
+    pub(crate) fn tagged(
+        &self,
+        pa: PhysAddr,
+        mask: u64,
+        want: u64,
+    ) -> Option<(core::ptr::NonNull<u8>, &AtomicU64)> {
+        // The rotation turns low bits that should be zero into a number past any frame.
+        let from_first = pa.get().wrapping_sub(self.first << FRAME_SHIFT);
+        let tag = self.tags.get(from_first.rotate_right(FRAME_SHIFT) as usize)?;
+        if tag.load(Ordering::Relaxed) & mask != want {
+            return None;
+        }
+        Some((self.map.pointer_within(pa)?, tag))
+    }
+
     /// `count` 8-byte words at `pa`, if the frames have that use and owner.
     /// `pa` is a multiple of 8 and all words lie in one block.
     pub fn words(&self, pa: PhysAddr, count: usize, of: Use, owner: Owner) -> Option<&[AtomicU64]> {

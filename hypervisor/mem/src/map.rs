@@ -38,6 +38,13 @@ impl DirectMap {
         NonNull::new(core::ptr::with_exposed_provenance_mut(at))
     }
 
+    /// Where `pa` is, for an address already known to lie inside.
+    #[inline(always)]
+    pub(crate) fn pointer_within(&self, pa: PhysAddr) -> Option<NonNull<u8>> {
+        let at = (pa.get() as usize).wrapping_add(self.shift);
+        NonNull::new(core::ptr::with_exposed_provenance_mut(at))
+    }
+
     /// The physical address of a pointer into the window, or `None` outside.
     pub fn physical(&self, pointer: *const u8) -> Option<PhysAddr> {
         let pa = pointer.addr().wrapping_sub(self.shift) as u64;

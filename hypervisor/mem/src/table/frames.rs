@@ -1,0 +1,152 @@
+//! Table memory over the frame allocator.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use palisade_hal::PhysAddr;
+
+use super::TableMemory;
+use super::words::{Table, Words};
+use crate::tag::FRAME_SHIFT;
+use crate::{AgentSet, Detached, Frames, Owner, Scope, Tag, Use};
+
+/// The tables of one address space, taken from the machine's frames.
+#[derive(Clone, Debug)]
+pub struct FrameTables {
+    frames: Arc<Frames>,
+    owner: Owner,
+    scope: Scope,
+    agents: AgentSet,
+}
+
+impl FrameTables {
+    /// Where a table's size class stands in the tag of its first frame.
+    const CLASS_SHIFT: u32 = 6;
+    const CLASS_MASK: u64 = 3 << Self::CLASS_SHIFT;
+
+    /// Table memory for `owner`. `agents` are all that may walk or cache these
+    /// tables, through the address space `scope`.
+    pub fn new(frames: Arc<Frames>, owner: Owner, scope: Scope, agents: AgentSet) -> Self {
+        Self { frames, owner, scope, agents }
+    }
+
+    /// The frames beneath.
+    pub fn frames(&self) -> &Arc<Frames> {
+        &self.frames
+    }
+
+    /// The address space.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    #[inline(always)]
+    fn identity<W: Words>(&self) -> u64 {
+        Tag::identity(Use::Table, self.owner) | W::CLASS << Self::CLASS_SHIFT
+    }
+}
+
+impl TableMemory for FrameTables {
+    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr> {
+        let frames = W::BYTES.checked_mul(count as u64)? >> FRAME_SHIFT;
+        if !frames.is_power_of_two() {
+            return None;
+        }
+        let order = frames.trailing_zeros() as u8;
+        let block = self.frames.alloc_zeroed(order, Use::Table, self.owner).ok()?;
+        for nth in 0..count as u64 {
+            let at = PhysAddr::new(block.start().get() + nth * W::BYTES);
+            if let Some(tag) = self.frames.tag_word(at) {
+                tag.fetch_or(W::CLASS << Self::CLASS_SHIFT, Ordering::Relaxed);
+            }
+        }
+        Some(block.start())
+    }
+
+    fn discard(&self, block: PhysAddr) {
+        if let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) {
+            // A block that was linked after all is lost rather than reused.
+            let _refused = self.frames.free(block);
+        }
+    }
+
+    #[inline(always)]
+    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
+        let mask = Tag::IDENTITY | Self::CLASS_MASK;
+        let (pointer, tag) = self.frames.tagged(at, mask, self.identity::<W>())?;
+        // SAFETY: a tag with a size class stands only on the first frame of a table
+        // of that class, written by `alloc` above on a block that holds all of it;
+        // table frames are reached as atomics only. While the tag says so the
+        // frames are not free, and the direct map lasts for ever.
+        let words = unsafe { pointer.cast::<W>().as_ref() };
+        Some(Table::new(words, tag))
+    }
+
+    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
+        let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) else { return };
+        match into {
+            Some(list) => self.frames.detach_onto(list, block),
+            None => *into = Some(self.frames.detach(block, self.scope, self.agents)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::{Arena, Proof};
+
+    type Small = [AtomicU64; 512];
+    type Large = [AtomicU64; 8192];
+
+    fn tables(agents: &str) -> (FrameTables, crate::Agent) {
+        assert!(!agents.is_empty());
+        let arena = Arena::new(PhysAddr::new(0x8000_0000), 1024);
+        let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
+        let agent = frames.register_agent("test").unwrap();
+        (FrameTables::new(frames, Owner::vm(3), Scope::new(1), agent.set()), agent)
+    }
+
+    #[test]
+    fn only_a_live_table_of_this_owner_and_size_is_reached() {
+        let (memory, _) = tables("one");
+        let at = memory.alloc::<Small>(1).unwrap();
+        assert!(memory.table::<Small>(at).is_some());
+        assert!(memory.table::<Large>(at).is_none());
+        assert!(memory.table::<Small>(PhysAddr::new(at.get() + 0x1000)).is_none());
+        assert!(memory.table::<Small>(PhysAddr::new(at.get() + 8)).is_none());
+        assert!(memory.table::<Small>(PhysAddr::new(0)).is_none());
+        assert!(memory.table::<Small>(PhysAddr::new(u64::MAX & !0xfff)).is_none());
+        let other = FrameTables { owner: Owner::vm(4), ..memory.clone() };
+        assert!(other.table::<Small>(at).is_none());
+        let large = memory.alloc::<Large>(2).unwrap();
+        let second = PhysAddr::new(large.get() + 0x1_0000);
+        assert!(memory.table::<Large>(second).is_some());
+        assert!(memory.table::<Small>(PhysAddr::new(large.get() + 0x1000)).is_none());
+        memory.discard(large);
+        assert!(memory.table::<Large>(second).is_none());
+    }
+
+    #[test]
+    fn an_exposed_table_comes_back_against_a_proof_only() {
+        let (memory, agent) = tables("one");
+        let before = memory.frames().footprint();
+        let at = memory.alloc::<Small>(1).unwrap();
+        let table = memory.table::<Small>(at).unwrap();
+        table.expose();
+        table.add_live(3);
+        assert_eq!(table.sub_live(2), 1);
+        memory.discard(at);
+        assert!(memory.table::<Small>(at).is_some(), "exposed, so discard refuses");
+        let mut list = None;
+        memory.retire(at, &mut list);
+        assert!(memory.table::<Small>(at).is_none());
+        let list = memory.frames().release(list.unwrap(), &Proof::new(Scope::new(1)));
+        let list = list.unwrap_err().0;
+        let proof = Proof::new(Scope::new(1)).with(agent.begin(Scope::new(1)).complete());
+        memory.frames().release(list, &proof).unwrap();
+        assert_eq!(memory.frames().footprint(), before);
+    }
+}

@@ -1,0 +1,59 @@
+//! Table memory: where translation tables live.
+//!
+//! [`TableMemory`] is the seam under the page-table crate. A physical address
+//! taken from a table entry becomes a reference only through
+//! [`table`](TableMemory::table), which compares the frame's tag (use, owner and
+//! size of table) in one load: a corrupted entry is a `None`, never somebody
+//! else's memory. The same tag word carries the table's live count, so that a
+//! table that became empty is known without looking at its entries.
+
+mod frames;
+mod words;
+
+pub use frames::FrameTables;
+pub use words::{Table, Words};
+
+use palisade_hal::PhysAddr;
+
+use crate::Detached;
+
+/// Memory for the tables of one owner (one address space).
+///
+/// Locking: a caller holds its domain's lock around every call that concerns one
+/// table. Frame allocation beneath may take the allocator's own lock, a leaf.
+pub trait TableMemory: Send + Sync {
+    /// Allocates `count` consecutive zeroed tables of `W`, naturally aligned as
+    /// one block (`count` is a power of two, at most 16), each with live count 0.
+    /// `None` when memory or the owner's quota is used up.
+    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr>;
+
+    /// Takes back a block that no walker can ever have seen: allocated, never linked.
+    fn discard(&self, block: PhysAddr);
+
+    /// The table at `at`, when that is a live table of this owner and of this size.
+    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>>;
+
+    /// Moves an unlinked block that a walker may still hold onto the list `into`,
+    /// begun here if there is none. From now on [`table`](Self::table) answers
+    /// `None` for it; its words stay as they are until the release.
+    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
+}
+
+impl<M: TableMemory + ?Sized> TableMemory for &M {
+    #[inline]
+    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr> {
+        (**self).alloc::<W>(count)
+    }
+    #[inline]
+    fn discard(&self, block: PhysAddr) {
+        (**self).discard(block);
+    }
+    #[inline(always)]
+    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
+        (**self).table::<W>(at)
+    }
+    #[inline]
+    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
+        (**self).retire(block, into);
+    }
+}
