@@ -5,7 +5,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use crate::{Interrupt, Range};
 
 /// Longest path of a device, in bytes.
-pub const MAX_DEVICE_PATH: usize = 128;
+pub const MAX_DEVICE_PATH: usize = 80;
 
 /// A device outside PCI, as the device tree describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,0 +1,120 @@
+//! Devices outside PCI, found by their path, and whether they are bus masters.
+
+use arrayvec::{ArrayString, ArrayVec};
+use palisade_board::{BusMaster, PlainDevice};
+
+use crate::error::Error;
+use crate::tree::{Node, Tree};
+
+/// Devices that are known to access no memory by themselves. Everything else
+/// is taken for a bus master.
+const HARMLESS: [&str; 18] = [
+    "arm,pl011",
+    "arm,pl031",
+    "arm,pl061",
+    "arm,sp804",
+    "brcm,bcm2711-gpio",
+    "brcm,bcm2711-rng200",
+    "brcm,bcm2711-thermal",
+    "brcm,bcm2835-aux",
+    "brcm,bcm2835-aux-uart",
+    "brcm,bcm2835-gpio",
+    "brcm,bcm2835-i2c",
+    "brcm,bcm2835-pwm",
+    "brcm,bcm2835-spi",
+    "brcm,bcm2835-system-timer",
+    "brcm,bcm2711-i2c",
+    "gpio-leds",
+    "ns16550",
+    "ns16550a",
+];
+
+impl Tree<'_> {
+    /// The device at `path`, a full path with unit addresses. `gic` is the
+    /// interrupt controller's phandle.
+    ///
+    /// # Errors
+    /// There is no such node, it is disabled, or its registers or interrupts
+    /// cannot be expressed; the error names node and property.
+    pub fn device(&self, path: &str, gic: u32) -> Result<PlainDevice, Error> {
+        let Some(node) = self.node(path) else {
+            let mut cut = ArrayString::new();
+            for character in path.chars() {
+                if cut.try_push(character).is_err() {
+                    break;
+                }
+            }
+            return Err(Error::NoSuchNode(cut));
+        };
+        if !node.enabled() {
+            return Err(Error::Disabled(node.path()));
+        }
+        let mut registers = ArrayVec::new();
+        node.registers(&mut |range| {
+            registers.try_push(range).map_err(|_| node.too_many("register ranges"))
+        })?;
+        let mut interrupts = ArrayVec::new();
+        node.interrupts(self, gic, &mut |interrupt| {
+            interrupts.try_push(interrupt).map_err(|_| node.too_many("interrupts"))
+        })?;
+        let mut streams = ArrayVec::new();
+        let mut cells = node.cells("iommus");
+        while let (Some(smmu), Some(stream)) = (cells.u32(), cells.u32()) {
+            streams.try_push((smmu, stream)).map_err(|_| node.too_many("streams"))?;
+        }
+        Ok(PlainDevice {
+            path: node.path(),
+            registers,
+            interrupts,
+            bus_master: bus_master(&node),
+            streams,
+        })
+    }
+}
+
+/// Why a node must be taken for a bus master, if it must.
+fn bus_master(node: &Node<'_, '_>) -> Option<BusMaster> {
+    let name = node.name().split('@').next().unwrap_or_default();
+    let says = |word: &str| {
+        name.contains(word) || node.texts("compatible").any(|text| text.contains(word))
+    };
+    let has = |property: &str| node.property(property).is_some();
+    if has("interrupt-controller") && !says("gpio") && !says("pl061")
+        || has("#iommu-cells")
+        || node.depth() == 0
+        || ["cpus", "memory", "psci", "chosen", "watchdog", "firmware"].contains(&name)
+    {
+        return Some(BusMaster::System);
+    }
+    // A controller that serves others' transfers has #dma-cells; one that only
+    // has `dmas` is served, and its engine stays with the hypervisor.
+    if has("#dma-cells") || says("dma") || says("pl330") {
+        return Some(BusMaster::DmaEngine);
+    }
+    if says("pcie") || node.texts("device_type").any(|kind| kind == "pci") {
+        return Some(BusMaster::Pci);
+    }
+    if says("usb") || says("xhci") || says("dwc2") {
+        return Some(BusMaster::Usb);
+    }
+    if says("ethernet") || says("genet") {
+        return Some(BusMaster::Ethernet);
+    }
+    if says("sdhci") || says("mmc") || says("sdhost") || says("emmc") {
+        return Some(BusMaster::SdHost);
+    }
+    if has("#mbox-cells") || says("mbox") || says("mailbox") || says("vchiq") {
+        return Some(BusMaster::Mailbox);
+    }
+    if says("virtio") {
+        return Some(BusMaster::Virtio);
+    }
+    let media = ["v3d", "hvs", "hdmi", "codec", "csi", "dsi", "pixelvalve", "txp", "gpu", "vc4"];
+    if media.iter().any(|word| says(word)) {
+        return Some(BusMaster::Media);
+    }
+    if has("dma-ranges") || has("dma-coherent") || has("iommus") {
+        return Some(BusMaster::DmaProperty);
+    }
+    if node.compatible(&HARMLESS) { None } else { Some(BusMaster::Unknown) }
+}

@@ -1,0 +1,282 @@
+//! A validated tree, and nodes that know their ancestors.
+
+use arrayvec::ArrayVec;
+use fdt::Fdt;
+use fdt::node::FdtNode;
+
+use crate::blob::{self, Fault, FaultKind, MAX_DEPTH};
+use crate::cells::Cells;
+use crate::error::{Error, Path, Problem};
+
+/// A validated device tree.
+pub struct Tree<'a> {
+    fdt: Fdt<'a>,
+}
+
+/// What [`Tree::visit`] does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// Goes on to the node's children.
+    Children,
+    /// Leaves the node's children out.
+    Skip,
+    /// Stops.
+    Stop,
+}
+
+/// A node together with its ancestors.
+#[derive(Clone)]
+pub struct Node<'b, 'a> {
+    /// From the root (first) to the node itself (last); never empty.
+    chain: ArrayVec<FdtNode<'b, 'a>, MAX_DEPTH>,
+}
+
+impl<'a> Tree<'a> {
+    /// Validates `bytes`.
+    ///
+    /// # Errors
+    /// The first [`Fault`].
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
+        blob::validate(bytes)?;
+        match Fdt::new(bytes) {
+            Ok(fdt) => Ok(Self { fdt }),
+            Err(_) => Err(Fault { offset: 0, kind: FaultKind::Magic }),
+        }
+    }
+
+    /// Size of the whole blob in bytes.
+    pub fn size(&self) -> usize {
+        self.fdt.total_size()
+    }
+
+    pub(crate) const fn fdt(&self) -> &Fdt<'a> {
+        &self.fdt
+    }
+
+    /// Calls `each` for every node, parents before children, in the tree's order.
+    ///
+    /// # Errors
+    /// The first error of `each`.
+    pub fn visit(
+        &self,
+        each: &mut dyn FnMut(&Node<'_, 'a>) -> Result<Visit, Error>,
+    ) -> Result<(), Error> {
+        let mut node = Node { chain: ArrayVec::new() };
+        if let Some(root) = self.fdt.find_node("/") {
+            node.chain.push(root);
+            descend(&mut node, each)?;
+        }
+        Ok(())
+    }
+
+    /// The enabled node that `found` answers true for, first in the tree's order.
+    pub fn find(&self, found: &mut dyn FnMut(&Node<'_, 'a>) -> bool) -> Option<Node<'_, 'a>> {
+        // `visit` shows nodes for the length of the call only, so the place is
+        // remembered and walked to again.
+        let mut index = 0usize;
+        let mut hit = None;
+        let _ = self.visit(&mut |node| {
+            if !node.enabled() {
+                return Ok(Visit::Skip);
+            }
+            if found(node) {
+                hit = Some(index);
+                return Ok(Visit::Stop);
+            }
+            index = index.saturating_add(1);
+            Ok(Visit::Children)
+        });
+        self.nth_enabled(hit?)
+    }
+
+    fn nth_enabled(&self, wanted: usize) -> Option<Node<'_, 'a>> {
+        let mut chain = ArrayVec::<FdtNode<'_, 'a>, MAX_DEPTH>::new();
+        chain.push(self.fdt.find_node("/")?);
+        let mut node = Node { chain };
+        let mut left = wanted;
+        nth(&mut node, &mut left).then_some(node)
+    }
+
+    /// The node of a full path, unit addresses included.
+    pub fn node(&self, path: &str) -> Option<Node<'_, 'a>> {
+        let mut chain = ArrayVec::<FdtNode<'_, 'a>, MAX_DEPTH>::new();
+        chain.push(self.fdt.find_node("/")?);
+        for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+            let child = chain.last()?.children().find(|child| child.name == name)?;
+            chain.try_push(child).ok()?;
+        }
+        Some(Node { chain })
+    }
+
+    /// The node that has this phandle.
+    pub(crate) fn phandle(&self, phandle: u32) -> Option<FdtNode<'_, 'a>> {
+        self.fdt.find_phandle(phandle)
+    }
+}
+
+/// Depth first, bounded by the validated depth.
+fn descend<'a>(
+    node: &mut Node<'_, 'a>,
+    each: &mut dyn FnMut(&Node<'_, 'a>) -> Result<Visit, Error>,
+) -> Result<bool, Error> {
+    match each(node)? {
+        Visit::Stop => return Ok(false),
+        Visit::Skip => return Ok(true),
+        Visit::Children => {}
+    }
+    let Some(this) = node.chain.last().copied() else { return Ok(true) };
+    for child in this.children() {
+        if node.chain.try_push(child).is_err() {
+            break;
+        }
+        let more = descend(node, each);
+        node.chain.pop();
+        if !more? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Moves `node` on to the enabled node `left` places ahead of it.
+fn nth(node: &mut Node<'_, '_>, left: &mut usize) -> bool {
+    if !node.enabled() {
+        return false;
+    }
+    let Some(next) = left.checked_sub(1) else { return true };
+    *left = next;
+    let Some(this) = node.chain.last().copied() else { return false };
+    for child in this.children() {
+        if node.chain.try_push(child).is_err() {
+            return false;
+        }
+        if nth(node, left) {
+            return true;
+        }
+        node.chain.pop();
+    }
+    false
+}
+
+impl<'b, 'a> Node<'b, 'a> {
+    pub(crate) fn chain(&self) -> &[FdtNode<'b, 'a>] {
+        &self.chain
+    }
+
+    /// Its name with the unit address; "/" for the root.
+    pub fn name(&self) -> &'a str {
+        match self.chain.last() {
+            Some(node) if self.chain.len() > 1 => node.name,
+            _ => "/",
+        }
+    }
+
+    /// How deep it lies: 0 for the root.
+    pub fn depth(&self) -> usize {
+        self.chain.len().saturating_sub(1)
+    }
+
+    /// The name of the node above, "/" for the root's children.
+    pub fn parent_name(&self) -> &'a str {
+        match self.chain.len() {
+            0..=2 => "/",
+            length => self.chain.get(length.wrapping_sub(2)).map_or("/", |node| node.name),
+        }
+    }
+
+    /// Its full path, cut off where longer than [`Path`].
+    pub fn path(&self) -> Path {
+        let mut path = Path::new();
+        for node in self.chain.iter().skip(1) {
+            if path.try_push('/').is_err() || path.try_push_str(node.name).is_err() {
+                break;
+            }
+        }
+        if path.is_empty() {
+            let _ = path.try_push('/');
+        }
+        path
+    }
+
+    /// The value of a property.
+    pub fn property(&self, name: &str) -> Option<&'a [u8]> {
+        self.chain.last()?.property(name).map(|property| property.value)
+    }
+
+    /// Calls `each` with name and value of every property.
+    ///
+    /// # Errors
+    /// The first error of `each`.
+    pub fn properties<E>(
+        &self,
+        each: &mut dyn FnMut(&'a str, &'a [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(node) = self.chain.last() {
+            for property in node.properties() {
+                each(property.name, property.value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cells of a property; none where it is absent.
+    pub fn cells(&self, name: &str) -> Cells<'a> {
+        Cells::new(self.property(name).unwrap_or_default())
+    }
+
+    /// A property of one cell.
+    pub fn u32(&self, name: &str) -> Option<u32> {
+        self.cells(name).u32()
+    }
+
+    /// A property that is one text.
+    ///
+    /// # Errors
+    /// [`Problem::Text`] if it is not NUL-terminated UTF-8.
+    pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, Error> {
+        let Some(value) = self.property(name) else { return Ok(None) };
+        match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
+            Some(text) if !text.contains('\0') => Ok(Some(text)),
+            _ => Err(self.problem(name, Problem::Text)),
+        }
+    }
+
+    /// The texts of a list property; what is not UTF-8 is left out.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.property(name)
+            .unwrap_or_default()
+            .split(|byte| *byte == 0)
+            .filter_map(|text| core::str::from_utf8(text).ok())
+            .filter(|text| !text.is_empty())
+    }
+
+    /// Whether its `compatible` lists one of `names`.
+    pub fn compatible(&self, names: &[&str]) -> bool {
+        self.texts("compatible").any(|text| names.contains(&text))
+    }
+
+    /// Whether its `status` is absent or okay.
+    pub fn enabled(&self) -> bool {
+        self.texts("status").next().is_none_or(|status| status == "okay" || status == "ok")
+    }
+
+    /// Its phandle, 0 where it has none.
+    pub fn phandle(&self) -> u32 {
+        self.u32("phandle").or_else(|| self.u32("linux,phandle")).unwrap_or(0)
+    }
+
+    /// The error that a property of this node is.
+    pub(crate) fn problem(&self, property: &'static str, problem: Problem) -> Error {
+        Error::Property { node: self.path(), property, problem }
+    }
+
+    /// The error that this node has too many of something.
+    pub(crate) fn too_many(&self, what: &'static str) -> Error {
+        Error::TooMany { node: self.path(), what }
+    }
+}
+
+/// `#address-cells` of a node; `default` where absent.
+pub(crate) fn cell_count(node: &FdtNode<'_, '_>, name: &str, default: u32) -> u32 {
+    node.property(name).and_then(|property| Cells::new(property.value).u32()).unwrap_or(default)
+}
