@@ -1,0 +1,318 @@
+//! Assigning groups to domains, and taking them back.
+//!
+//! A group changes owner only along Free → Assigned → Quarantined → Free. Taking it back is
+//! done in one order: every stream aborts (entry, configuration invalidated, synchronised), the
+//! domain's translations are invalidated and synchronised, what the IOMMU recorded of the old
+//! owner is delivered to the old owner, and only then the group leaves its domain. It stays
+//! quarantined until its devices are proven idle.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::device::DeviceId;
+use crate::domain::{Domain, DomainKind};
+use crate::driver::{Drained, DriverError, Invalidation, StreamPolicy, StreamState};
+use crate::error::Error;
+use crate::fault::{Fault, Owner};
+use crate::group::{Attachment, Condition, Group, Idle, Mode, State};
+use crate::instance::Instance;
+use crate::registry::Iommus;
+
+/// Records that a detach takes from the queue at most before it lets the owner go.
+const DRAIN_ROUNDS: usize = 64;
+const DRAIN_BUDGET: usize = 256;
+
+/// One line of the posture report.
+#[derive(Clone, Debug)]
+pub struct Posture {
+    /// Phandle of the IOMMU.
+    pub phandle: u32,
+    /// The stream.
+    pub stream: palisade_hal::StreamId,
+    /// The devices that use it: all of the group.
+    pub devices: Vec<DeviceId>,
+    /// The VM that owns it.
+    pub owner: Option<Owner>,
+    /// What its entry in memory says now.
+    pub state: StreamState,
+    /// The condition of its group.
+    pub condition: Condition,
+}
+
+impl Iommus {
+    /// Gives a free group to a domain: every stream of it, or none.
+    ///
+    /// # Errors
+    /// [`Error::Assigned`], [`Error::Condition`], [`Error::NoStageTwo`], [`Error::StaleOwner`],
+    /// or the driver's error; everything is then as it was. If even the way back failed, the
+    /// group is dead.
+    pub fn assign(
+        &self,
+        group: &Arc<Group>,
+        domain: &Arc<Domain>,
+        policy: StreamPolicy,
+    ) -> Result<(), Error> {
+        let instance = group.instance();
+        let mut state = group.lock();
+        let device = state.first_device();
+        let phandle = instance.phandle();
+        match (state.condition, state.attachment.as_ref().and_then(|a| a.domain.owner())) {
+            (Condition::Free, _) => {}
+            (Condition::Assigned, Some(owner)) => return Err(Error::Assigned { device, owner }),
+            (condition, _) => return Err(Error::Condition { device, condition }),
+        }
+        if !instance.is_ready() {
+            return Err(Error::NotReady { device, phandle });
+        }
+        self.fits(instance, domain, device)?;
+        domain.enter(instance)?;
+        // Routed before the first transaction can fault, so that none is charged to nobody.
+        self.route(instance, &state, domain.owner());
+        for (done, &stream) in state.streams.iter().enumerate() {
+            if let Err(error) = configure(instance, stream, domain, policy) {
+                let back = abort_all(instance, state.streams.iter().take(done).rev())
+                    .and(if done > 0 { forget(instance, domain, &[]) } else { Ok(()) });
+                let clean = back.is_ok() && !is_fatal(error);
+                self.route(instance, &state, None);
+                domain.leave(instance, clean);
+                if !clean {
+                    state.condition = Condition::Dead;
+                }
+                return Err(error.into());
+            }
+        }
+        state.condition = Condition::Assigned;
+        state.attachment = Some(Attachment { domain: domain.clone(), policy, mode: Mode::Plain });
+        Ok(())
+    }
+
+    /// Moves an assigned group to another domain of the same owner without an instant in which
+    /// it translates by anything but the old or the new one.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] if the domains' owners differ; [`Error::Mode`] if the group is
+    /// nested; else as [`assign`](Self::assign), everything being as it was.
+    pub fn replace(&self, group: &Arc<Group>, domain: &Arc<Domain>) -> Result<(), Error> {
+        let instance = group.instance();
+        let mut state = group.lock();
+        let device = state.first_device();
+        let condition = state.condition;
+        let State { streams, attachment, .. } = &mut *state;
+        let Some(attachment) = attachment else {
+            return Err(Error::Condition { device, condition });
+        };
+        if attachment.domain.owner() != domain.owner() {
+            return Err(Error::NotOwner);
+        }
+        if attachment.mode != Mode::Plain {
+            return Err(Error::Mode);
+        }
+        if Arc::ptr_eq(&attachment.domain, domain) {
+            return Ok(());
+        }
+        self.fits(instance, domain, device)?;
+        domain.enter(instance)?;
+        let (old, policy) = (attachment.domain.clone(), attachment.policy);
+        for (done, &stream) in streams.iter().enumerate() {
+            let Err(error) = configure(instance, stream, domain, policy) else { continue };
+            let mut back = if is_fatal(error) { Err(error) } else { Ok(()) };
+            for &stream in streams.iter().take(done).rev() {
+                back = back.and_then(|()| configure(instance, stream, &old, policy));
+            }
+            if done > 0 {
+                back = back.and_then(|()| forget(instance, domain, &[]));
+            }
+            domain.leave(instance, back.is_ok());
+            if back.is_err() {
+                // Neither forth nor back: everything aborts, and stays so.
+                let _ = abort_all(instance, streams.iter());
+                old.leave(instance, false);
+                state.attachment = None;
+                state.condition = Condition::Dead;
+                self.route(instance, &state, None);
+            }
+            return Err(error.into());
+        }
+        let ats: &[_] = if policy.ats { streams } else { &[] };
+        let forgotten = forget(instance, &old, ats);
+        old.leave(instance, forgotten.is_ok());
+        attachment.domain = domain.clone();
+        forgotten.map_err(Error::from)
+    }
+
+    /// Takes a group from its domain. When this returns `Ok`, every transaction of its devices
+    /// aborts, the IOMMU holds nothing of the domain for it, and the group is quarantined.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if it is not assigned; a driver's error makes the group dead: its
+    /// entries say abort, but nothing that it could reach is proven out of reach.
+    pub fn detach(&self, group: &Arc<Group>) -> Result<(), Error> {
+        let instance = group.instance();
+        let mut state = group.lock();
+        let device = state.first_device();
+        let Some(attachment) = state.attachment.take() else {
+            return Err(Error::Condition { device, condition: state.condition });
+        };
+        let domain = attachment.domain;
+        // All of them, whatever one says.
+        let aborted = abort_all(instance, state.streams.iter());
+        let streams: &[_] = if attachment.policy.ats { &state.streams } else { &[] };
+        let forgotten = forget(instance, &domain, streams);
+        // What was recorded until now is the old owner's; after this nothing new can be.
+        for _ in 0..DRAIN_ROUNDS {
+            if !self.drain(instance, DRAIN_BUDGET).more {
+                break;
+            }
+        }
+        self.route(instance, &state, None);
+        if attachment.mode != Mode::Plain {
+            domain.set_nested(instance, false);
+        }
+        let answer = aborted.and(forgotten);
+        domain.leave(instance, answer.is_ok());
+        state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
+        answer.map_err(Error::from)
+    }
+
+    /// Ends a quarantine: the devices of the group were proven idle.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] if the group is not quarantined.
+    pub fn release(&self, group: &Group, _proven: Idle) -> Result<(), Error> {
+        let mut state = group.lock();
+        match state.condition {
+            Condition::Quarantined => {
+                state.condition = Condition::Free;
+                Ok(())
+            }
+            condition => Err(Error::Condition { device: state.first_device(), condition }),
+        }
+    }
+
+    /// Gives a group up for good: its devices could not be proven idle. Its streams abort.
+    pub fn bury(&self, group: &Arc<Group>) {
+        let assigned = group.condition() == Condition::Assigned;
+        // A failed detach makes it dead as well.
+        if assigned && self.detach(group).is_err() {
+            return;
+        }
+        group.lock().condition = Condition::Dead;
+    }
+
+    /// Takes at most `budget` records from the instance's event queue, each to its owner's log
+    /// and to the operator's. Takes no lock but the logs' (and the driver's queue).
+    pub fn drain(&self, instance: &Instance, budget: usize) -> Drained {
+        let mut sink = |record: &crate::driver::FaultRecord| {
+            let route = instance.routes().find(record.stream);
+            let owner = route.and_then(|(_, owner)| owner);
+            let owner = owner.filter(|&owner| self.owners.is_open(owner));
+            let device = route.map(|(device, _)| device);
+            let fault = Fault { phandle: instance.phandle(), device, owner, record: *record };
+            if let Some(owner) = owner {
+                self.owners.deliver(owner, fault);
+            }
+            self.operator.lock().push(fault);
+        };
+        instance.driver().drain_events(&mut sink, budget)
+    }
+
+    /// Hands every fault that the operator has not seen to `sink`, oldest first, and answers
+    /// how many were lost. No lock is held while `sink` runs.
+    pub fn take_operator_faults(&self, sink: &mut dyn FnMut(&Fault)) -> u64 {
+        // Bounded: what arrives meanwhile waits for the next call.
+        for _ in 0..crate::registry::OPERATOR_LOG {
+            let fault = self.operator.lock().pop();
+            match fault {
+                Some(fault) => sink(&fault),
+                None => break,
+            }
+        }
+        self.operator.lock().take_lost()
+    }
+
+    /// The posture of every stream that has a device, read back from the entries in memory.
+    pub fn posture(&self) -> Vec<Posture> {
+        let groups = self.inner.lock().groups.clone();
+        let mut rows = Vec::new();
+        for group in groups {
+            let instance = group.instance();
+            let state = group.lock();
+            for &stream in &state.streams {
+                rows.push(Posture {
+                    phandle: instance.phandle(),
+                    stream,
+                    devices: state.devices.clone(),
+                    owner: state.attachment.as_ref().and_then(|a| a.domain.owner()),
+                    state: instance.driver().stream_state(stream),
+                    condition: state.condition,
+                });
+            }
+        }
+        rows
+    }
+
+    /// The instance can do what the domain needs, for an owner that still lives.
+    fn fits(&self, instance: &Instance, domain: &Domain, device: DeviceId) -> Result<(), Error> {
+        let DomainKind::Paging { owner, stage_two } = domain.kind() else { return Ok(()) };
+        let capabilities = instance.capabilities();
+        if !self.owners.is_open(owner) {
+            return Err(Error::StaleOwner);
+        }
+        if !capabilities.stage2 || stage_two.vmid.get() > capabilities.vmid_max() {
+            return Err(Error::NoStageTwo { device, phandle: instance.phandle() });
+        }
+        Ok(())
+    }
+
+    fn route(&self, instance: &Instance, state: &State, owner: Option<Owner>) {
+        for &stream in &state.streams {
+            instance.routes().set_owner(stream, owner);
+        }
+    }
+}
+
+/// Puts one stream behind `domain`.
+fn configure(
+    instance: &Instance,
+    stream: palisade_hal::StreamId,
+    domain: &Domain,
+    policy: StreamPolicy,
+) -> Result<(), DriverError> {
+    match domain.kind() {
+        DomainKind::Identity => instance.driver().attach_identity(stream),
+        DomainKind::Paging { stage_two, .. } => {
+            instance.driver().attach(stream, &stage_two, policy)
+        }
+    }
+}
+
+/// Sets every stream to abort; answers the first failure, after all were tried.
+fn abort_all<'a>(
+    instance: &Instance,
+    streams: impl Iterator<Item = &'a palisade_hal::StreamId>,
+) -> Result<(), DriverError> {
+    streams.fold(Ok(()), |answer, &stream| answer.and(instance.abort(stream)))
+}
+
+/// Makes the instance forget the domain, and the devices of `streams` everything.
+fn forget(
+    instance: &Instance,
+    domain: &Domain,
+    streams: &[palisade_hal::StreamId],
+) -> Result<(), DriverError> {
+    let mut answer = match domain.vmid() {
+        Some(vmid) => instance.flush_vmid(vmid),
+        None => Ok(()),
+    };
+    for &stream in streams {
+        let start = palisade_hal::Iova::new(0);
+        let item = Invalidation::Device { stream, substream: None, start, size: u64::MAX };
+        answer = answer.and(instance.driver().invalidate(&[item]));
+    }
+    answer
+}
+
+/// After these nothing is known of what the hardware holds.
+fn is_fatal(error: DriverError) -> bool {
+    matches!(error, DriverError::Timeout(_) | DriverError::InvalidationTimeout | DriverError::Dead)
+}

@@ -1,0 +1,203 @@
+//! Domains: what a group's transactions are translated by.
+//!
+//! A paging domain names the stage 2 of one VM's DMA view. The tables themselves belong to the
+//! VM's memory map, which drives the CPU view and the DMA view alike; the domain knows which
+//! IOMMUs could hold translations of them, and is the only one who can make those forget.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use palisade_hal::{Ipa, Vmid};
+use palisade_mem::{AgentSet, Proof, Scope};
+use spin::Mutex;
+
+use crate::driver::{Invalidation, StageTwo};
+use crate::error::Error;
+use crate::fault::Owner;
+use crate::instance::Instance;
+
+/// What a domain does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainKind {
+    /// Everything passes untranslated. For devices that the hypervisor itself uses.
+    Identity,
+    /// Stage 2 of a VM.
+    Paging {
+        /// The VM.
+        owner: Owner,
+        /// Its tables.
+        stage_two: StageTwo,
+    },
+}
+
+/// What [`Domain::flush`] makes every IOMMU forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// The whole domain.
+    All,
+    /// A range of IPAs.
+    Range {
+        /// Start, aligned to 4 KiB.
+        start: Ipa,
+        /// Bytes.
+        size: u64,
+        /// Size of the leaf entries that changed, if one for all and no table was removed.
+        leaf: Option<u64>,
+    },
+}
+
+/// One IOMMU that may hold translations of the domain.
+struct Member {
+    instance: Arc<Instance>,
+    /// Groups attached through it; 0 after a flush that failed: it is never clean again.
+    groups: u32,
+    /// Some of them are nested, so combined entries may exist.
+    nested: u32,
+}
+
+struct State {
+    members: Vec<Member>,
+    retired: bool,
+}
+
+/// See the module's text. Lock order: after the group's lock, before any driver.
+pub struct Domain {
+    scope: Scope,
+    kind: DomainKind,
+    state: Mutex<State>,
+}
+
+impl Domain {
+    pub(crate) fn new(scope: Scope, kind: DomainKind) -> Self {
+        Self { scope, kind, state: Mutex::new(State { members: Vec::new(), retired: false }) }
+    }
+
+    /// What it does.
+    pub fn kind(&self) -> DomainKind {
+        self.kind
+    }
+
+    /// Its address space in proofs.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Its VM, if it has one.
+    pub fn owner(&self) -> Option<Owner> {
+        match self.kind {
+            DomainKind::Paging { owner, .. } => Some(owner),
+            DomainKind::Identity => None,
+        }
+    }
+
+    /// Its stage 2, if it has one.
+    pub fn stage_two(&self) -> Option<StageTwo> {
+        match self.kind {
+            DomainKind::Paging { stage_two, .. } => Some(stage_two),
+            DomainKind::Identity => None,
+        }
+    }
+
+    /// Its VMID, if it has one.
+    pub fn vmid(&self) -> Option<Vmid> {
+        self.stage_two().map(|stage_two| stage_two.vmid)
+    }
+
+    /// The IOMMUs that may hold translations of this domain now; what is detached from the
+    /// domain's tables must be proven forgotten by all of them. `None`: by none.
+    pub fn agents(&self) -> Option<AgentSet> {
+        let state = self.state.lock();
+        let sets = state.members.iter().map(|member| member.instance.agent().set());
+        sets.reduce(AgentSet::with)
+    }
+
+    /// Groups attached.
+    pub fn attached(&self) -> u32 {
+        self.state.lock().members.iter().map(|member| member.groups).sum()
+    }
+
+    /// Makes every IOMMU of the domain forget `what`, and adds their words to `proof`.
+    ///
+    /// The caller holds its map lock from the change of the tables until this returns: a word
+    /// speaks for everything that was detached before, so `what` must cover all of it.
+    ///
+    /// # Errors
+    /// The first driver's error; `proof` then lacks that IOMMU's word, for good. The others
+    /// are still flushed.
+    pub fn flush(&self, what: Flush, proof: &mut Proof) -> Result<(), Error> {
+        let Some(vmid) = self.vmid() else { return Ok(()) };
+        let state = self.state.lock();
+        let mut answer = Ok(());
+        for member in &state.members {
+            let ticket = member.instance.agent().begin(self.scope);
+            let batch = match what {
+                Flush::All => [Invalidation::Vmid(vmid), Invalidation::StageOneOf(vmid)],
+                Flush::Range { start, size, leaf } => [
+                    Invalidation::StageTwo { vmid, start, size, granule: 4096, leaf },
+                    Invalidation::StageOneOf(vmid),
+                ],
+            };
+            // VMALL takes stage 1 with it; a range leaves combined entries behind.
+            let count = match what {
+                Flush::Range { .. } if member.nested > 0 => 2,
+                _ => 1,
+            };
+            match member.instance.driver().invalidate(batch.get(..count).unwrap_or(&batch)) {
+                Ok(()) => proof.add(ticket.complete()),
+                Err(error) => answer = answer.and(Err(error.into())),
+            }
+        }
+        answer
+    }
+
+    /// Counts a group in that is about to be attached through `instance`.
+    pub(crate) fn enter(&self, instance: &Arc<Instance>) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if state.retired {
+            return Err(Error::Domain);
+        }
+        if let Some(member) = find(&mut state.members, instance) {
+            member.groups += 1;
+            return Ok(());
+        }
+        state.members.try_reserve(1).map_err(|_| Error::NoMemory)?;
+        state.members.push(Member { instance: instance.clone(), groups: 1, nested: 0 });
+        Ok(())
+    }
+
+    /// Counts a group out. `clean`: its IOMMU has forgotten the domain since the group's last
+    /// transaction; else the IOMMU stays a member for good.
+    pub(crate) fn leave(&self, instance: &Arc<Instance>, clean: bool) {
+        let mut state = self.state.lock();
+        if let Some(member) = find(&mut state.members, instance) {
+            member.groups = member.groups.saturating_sub(1);
+            if member.groups == 0 && clean {
+                state.members.retain(|member| !Arc::ptr_eq(&member.instance, instance));
+            }
+        }
+    }
+
+    /// Counts a group as nested, or no longer.
+    pub(crate) fn set_nested(&self, instance: &Arc<Instance>, nested: bool) {
+        let mut state = self.state.lock();
+        if let Some(member) = find(&mut state.members, instance) {
+            member.nested =
+                if nested { member.nested + 1 } else { member.nested.saturating_sub(1) };
+        }
+    }
+
+    /// Ends the domain: nothing can be attached any more. Answers whether no IOMMU can hold
+    /// anything of it.
+    pub(crate) fn retire(&self) -> Result<bool, Error> {
+        let mut state = self.state.lock();
+        if state.retired || state.members.iter().any(|member| member.groups > 0) {
+            return Err(Error::Domain);
+        }
+        state.retired = true;
+        Ok(state.members.is_empty())
+    }
+}
+
+fn find<'a>(members: &'a mut [Member], instance: &Arc<Instance>) -> Option<&'a mut Member> {
+    members.iter_mut().find(|member| Arc::ptr_eq(&member.instance, instance))
+}

@@ -1,0 +1,14 @@
+//! Faults on their way from an event queue to the log of the VM that owns the stream.
+//!
+//! The way takes no lock but the log's own, so the event interrupt can go it at any time:
+//! [`Routes`] answers from atomics, an [`Owner`] handle carries the generation of its VM, and a
+//! handle of a VM that has gone matches nothing any more.
+
+mod log;
+mod owner;
+mod routes;
+
+pub(crate) use log::FaultLog;
+pub use log::{Fault, LOG_CAPACITY};
+pub use owner::{Owner, Owners};
+pub(crate) use routes::Routes;

@@ -1,0 +1,139 @@
+//! Groups: the smallest sets of devices that can change owner.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use palisade_hal::StreamId;
+use spin::{Mutex, MutexGuard};
+
+use crate::device::DeviceId;
+use crate::domain::Domain;
+use crate::driver::StreamPolicy;
+use crate::instance::Instance;
+
+/// What may be done with a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Aborting, idle, owned by nobody.
+    Free,
+    /// Attached to a domain.
+    Assigned,
+    /// Aborting; its devices may still have transactions under way until they are proven idle.
+    Quarantined,
+    /// Something did not answer: never to be used again.
+    Dead,
+}
+
+impl Condition {
+    /// The word that reports and logs use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Assigned => "assigned",
+            Self::Quarantined => "quarantined",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a group's devices were proven idle after their last owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Reset, the wait over, and it answers again.
+    Reset,
+    /// The manifest says that it needs none, and its settling time is over.
+    Waived,
+}
+
+/// How the streams of an assigned group are configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Stage 2 of the domain, or identity.
+    Plain,
+    /// Context tables of the hypervisor.
+    Contexts,
+    /// Entries of the guest's own making.
+    Guest,
+}
+
+/// A group's tie to a domain.
+pub(crate) struct Attachment {
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) policy: StreamPolicy,
+    pub(crate) mode: Mode,
+}
+
+pub(crate) struct State {
+    pub(crate) devices: Vec<DeviceId>,
+    pub(crate) streams: Vec<StreamId>,
+    pub(crate) condition: Condition,
+    pub(crate) attachment: Option<Attachment>,
+}
+
+/// Devices that move together: all their streams or none.
+///
+/// Lock order: after the VM's map, before domains and drivers.
+pub struct Group {
+    instance: Arc<Instance>,
+    isolation: Option<u32>,
+    state: Mutex<State>,
+}
+
+impl Group {
+    pub(crate) fn new(instance: Arc<Instance>, isolation: Option<u32>) -> Self {
+        let state = State {
+            devices: Vec::new(),
+            streams: Vec::new(),
+            condition: Condition::Free,
+            attachment: None,
+        };
+        Self { instance, isolation, state: Mutex::new(state) }
+    }
+
+    /// The IOMMU before it.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Its condition.
+    pub fn condition(&self) -> Condition {
+        self.state.lock().condition
+    }
+
+    /// Its devices.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.state.lock().devices.clone()
+    }
+
+    /// Its streams.
+    pub fn streams(&self) -> Vec<StreamId> {
+        self.state.lock().streams.clone()
+    }
+
+    /// The domain it is attached to.
+    pub fn domain(&self) -> Option<Arc<Domain>> {
+        self.state.lock().attachment.as_ref().map(|attachment| attachment.domain.clone())
+    }
+
+    pub(crate) fn isolation(&self) -> Option<u32> {
+        self.isolation
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    /// The device to name in messages.
+    pub(crate) fn first_device(&self) -> DeviceId {
+        self.devices.first().copied().unwrap_or(DeviceId::new(0))
+    }
+}
