@@ -219,6 +219,26 @@ impl<'b, 'a> Node<'b, 'a> {
         Ok(())
     }
 
+    /// Calls `each` for every child, in the tree's order.
+    ///
+    /// # Errors
+    /// The first error of `each`.
+    pub fn children<E>(
+        &self,
+        each: &mut dyn FnMut(&Node<'b, 'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(this) = self.chain.last() else { return Ok(()) };
+        let mut child = self.clone();
+        for node in this.children() {
+            if child.chain.try_push(node).is_err() {
+                break;
+            }
+            each(&child)?;
+            child.chain.pop();
+        }
+        Ok(())
+    }
+
     /// The cells of a property; none where it is absent.
     pub fn cells(&self, name: &str) -> Cells<'a> {
         Cells::new(self.property(name).unwrap_or_default())

@@ -1,0 +1,266 @@
+//! A VM as the manifest describes it.
+
+use arrayvec::ArrayVec;
+use palisade_fdt::{Cells, Node};
+
+use crate::archive::{Archive, File};
+use crate::device::{Device, MAX_DEVICES, Place};
+use crate::error::{Error, Problem};
+use crate::manifest::MANIFEST;
+
+/// Most virtual CPUs per VM.
+pub const MAX_VCPUS: usize = 16;
+/// Most read-only ranges per VM.
+pub const MAX_READONLY: usize = 8;
+/// Where a VM's memory starts.
+pub const RAM_BASE: u64 = 0x4000_0000;
+/// Least memory: one block of 2 MiB.
+const MIN_MEMORY: u64 = 2 << 20;
+/// Most memory: what lies below the 64-bit PCI window of a 39-bit IPA space.
+const MAX_MEMORY: u64 = 128 << 30;
+/// What the boot protocol wants beside the images: a device tree and slack.
+const SLACK: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+
+/// A range of a VM's memory that neither it nor its devices may write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadOnly {
+    /// First address, a multiple of 4 KiB.
+    pub ipa: u64,
+    /// Bytes, a multiple of 4 KiB.
+    pub size: u64,
+}
+
+/// A VM as the manifest describes it.
+#[derive(Clone, Debug)]
+pub struct Vm<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Number of virtual CPUs, at least 1.
+    pub vcpus: usize,
+    /// Bytes of memory from [`RAM_BASE`], a multiple of 4 KiB.
+    pub memory: u64,
+    /// The kernel.
+    pub kernel: File<'a>,
+    /// The initrd.
+    pub initrd: Option<File<'a>>,
+    /// The command line, empty where there is none.
+    pub bootargs: &'a str,
+    /// The operator said in so many words that its devices' DMA need not be isolated.
+    pub no_dma_isolation: bool,
+    /// Ranges that it cannot write.
+    pub readonly: ArrayVec<ReadOnly, MAX_READONLY>,
+    /// Its devices.
+    pub devices: ArrayVec<Device<'a>, MAX_DEVICES>,
+}
+
+/// Whose manifest entry is being read, for errors.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// The VM's name.
+    pub vm: &'a str,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) const fn error(self, field: &'a str, problem: Problem<'a>) -> Error<'a> {
+        Error { file: MANIFEST, vm: self.vm, field, problem }
+    }
+
+    /// A value of one cell.
+    pub(crate) fn u32(self, field: &'a str, value: &'a [u8]) -> Result<u32, Error<'a>> {
+        match value.len() {
+            4 => Cells::new(value).u32().ok_or(self.error(field, Problem::Type)),
+            _ => Err(self.error(field, Problem::Type)),
+        }
+    }
+
+    /// A value of two cells.
+    pub(crate) fn u64(self, field: &'a str, value: &'a [u8]) -> Result<u64, Error<'a>> {
+        match value.len() {
+            8 => Cells::new(value).number(2).ok_or(self.error(field, Problem::Type)),
+            _ => Err(self.error(field, Problem::Type)),
+        }
+    }
+
+    /// A value that is one text.
+    pub(crate) fn text(self, field: &'a str, value: &'a [u8]) -> Result<&'a str, Error<'a>> {
+        match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
+            Some(text) if !text.contains('\0') => Ok(text),
+            _ => Err(self.error(field, Problem::Type)),
+        }
+    }
+
+    /// `value`, if it is in `least..=most`.
+    pub(crate) fn number(
+        self,
+        field: &'a str,
+        value: u64,
+        least: u64,
+        most: u64,
+    ) -> Result<u64, Error<'a>> {
+        if (least..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(self.error(field, Problem::Value { value, least, most }))
+        }
+    }
+}
+
+/// What has been read so far; a field that must be there is still optional.
+#[derive(Default)]
+struct Draft<'a> {
+    vcpus: Option<usize>,
+    memory: Option<u64>,
+    kernel: Option<File<'a>>,
+    initrd: Option<File<'a>>,
+    bootargs: &'a str,
+    no_dma_isolation: bool,
+    readonly: ArrayVec<ReadOnly, MAX_READONLY>,
+    devices: ArrayVec<Device<'a>, MAX_DEVICES>,
+}
+
+/// Reads one node of `/vms`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(crate) fn read<'a>(node: &Node<'_, 'a>, archive: &Archive<'a>) -> Result<Vm<'a>, Error<'a>> {
+    let name = node.name();
+    let context = Context { vm: name };
+    let mut draft = Draft::default();
+    node.properties(&mut |field, value| property(&mut draft, context, archive, field, value))?;
+    node.children(&mut |child| {
+        if child.name() != "devices" {
+            return Err(context.error(child.name(), Problem::Unknown));
+        }
+        child.properties(&mut |field, _| Err(context.error(field, Problem::Unknown)))?;
+        child.children(&mut |device| add_device(&mut draft, context, device))
+    })?;
+    let missing = |field| move || context.error(field, Problem::Missing);
+    let vm = Vm {
+        name,
+        vcpus: draft.vcpus.ok_or_else(missing("vcpus"))?,
+        memory: draft.memory.ok_or_else(missing("memory"))?,
+        kernel: draft.kernel.ok_or_else(missing("kernel"))?,
+        initrd: draft.initrd,
+        bootargs: draft.bootargs,
+        no_dma_isolation: draft.no_dma_isolation,
+        readonly: draft.readonly,
+        devices: draft.devices,
+    };
+    check(&vm, context)?;
+    Ok(vm)
+}
+
+fn property<'a>(
+    draft: &mut Draft<'a>,
+    context: Context<'a>,
+    archive: &Archive<'a>,
+    field: &'a str,
+    value: &'a [u8],
+) -> Result<(), Error<'a>> {
+    let file = || {
+        let name = context.text(field, value)?;
+        match archive.file(name) {
+            Some(file) if file.data.is_empty() => {
+                Err(context.error(field, Problem::EmptyFile(name)))
+            }
+            Some(file) => Ok(file),
+            None => Err(context.error(field, Problem::NoSuchFile(name))),
+        }
+    };
+    match field {
+        "vcpus" => {
+            let count = context.u32(field, value)?.into();
+            let count = context.number(field, count, 1, MAX_VCPUS as u64)?;
+            draft.vcpus = usize::try_from(count).ok();
+        }
+        "memory" => {
+            let size = context.u64(field, value)?;
+            if !size.is_multiple_of(PAGE) {
+                return Err(context.error(field, Problem::Misaligned(size)));
+            }
+            draft.memory = Some(context.number(field, size, MIN_MEMORY, MAX_MEMORY)?);
+        }
+        "kernel" => draft.kernel = Some(file()?),
+        "initrd" => draft.initrd = Some(file()?),
+        "bootargs" => draft.bootargs = context.text(field, value)?,
+        "dma-isolation" => match context.text(field, value)? {
+            "none" => draft.no_dma_isolation = true,
+            "smmu" => draft.no_dma_isolation = false,
+            text => return Err(context.error(field, Problem::Text(text))),
+        },
+        "readonly" => {
+            let mut cells = Cells::new(value);
+            while !cells.is_empty() {
+                let (Some(ipa), Some(size)) = (cells.number(2), cells.number(2)) else {
+                    return Err(context.error(field, Problem::Type));
+                };
+                if draft.readonly.try_push(ReadOnly { ipa, size }).is_err() {
+                    return Err(context.error(field, Problem::TooMany(MAX_READONLY)));
+                }
+            }
+        }
+        _ => return Err(context.error(field, Problem::Unknown)),
+    }
+    Ok(())
+}
+
+fn add_device<'a>(
+    draft: &mut Draft<'a>,
+    context: Context<'a>,
+    node: &Node<'_, 'a>,
+) -> Result<(), Error<'a>> {
+    let name = node.name();
+    if name.split('@').next() != Some("device") {
+        return Err(context.error(name, Problem::Unknown));
+    }
+    node.children(&mut |child| Err(context.error(child.name(), Problem::Unknown)))?;
+    // Without a wish of its own, the first slot of bus 0 that is free.
+    let taken = |guest: u16| draft.devices.iter().any(|device| device.guest == guest);
+    let slot = (1..32u16).map(|slot| slot << 3).find(|guest| !taken(*guest)).unwrap_or(0);
+    let device = Device::read(node, context, slot)?;
+    if matches!(device.place, Place::Pci(_))
+        && draft
+            .devices
+            .iter()
+            .any(|other| matches!(other.place, Place::Pci(_)) && other.guest == device.guest)
+    {
+        return Err(context.error(name, Problem::GuestAddress(device.guest)));
+    }
+    if draft.devices.iter().any(|other| other.place == device.place) {
+        return Err(context.error(name, Problem::Claimed(context.vm)));
+    }
+    match draft.devices.try_push(device) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(context.error(name, Problem::TooMany(MAX_DEVICES))),
+    }
+}
+
+/// What only the whole can show.
+fn check<'a>(vm: &Vm<'a>, context: Context<'a>) -> Result<(), Error<'a>> {
+    const READONLY: &str = "readonly";
+    let end = RAM_BASE.saturating_add(vm.memory);
+    for (index, range) in vm.readonly.iter().enumerate() {
+        if !range.ipa.is_multiple_of(PAGE) || !range.size.is_multiple_of(PAGE) || range.size == 0 {
+            return Err(context.error(READONLY, Problem::Misaligned(range.ipa)));
+        }
+        let last = range.ipa.checked_add(range.size);
+        if range.ipa < RAM_BASE || last.is_none_or(|last| last > end) {
+            return Err(context.error(READONLY, Problem::Outside(range.ipa)));
+        }
+        let others = vm.readonly.iter().take(index);
+        for other in others {
+            if range.ipa < other.ipa.saturating_add(other.size)
+                && other.ipa < range.ipa.saturating_add(range.size)
+            {
+                return Err(context.error(READONLY, Problem::Overlap(range.ipa)));
+            }
+        }
+    }
+    let images = vm.kernel.data.len().saturating_add(vm.initrd.map_or(0, |file| file.data.len()));
+    let needed = (images as u64).saturating_add(SLACK);
+    if needed > vm.memory {
+        return Err(context.error("memory", Problem::Images { needed, memory: vm.memory }));
+    }
+    Ok(())
+}
