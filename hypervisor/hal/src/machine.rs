@@ -70,6 +70,56 @@ impl fmt::Display for MachineError {
 
 impl core::error::Error for MachineError {}
 
+/// Registers at a fatal exception.
+#[repr(C)]
+#[derive(Clone)]
+pub struct Frame {
+    /// X0 to X30.
+    pub x: [u64; 31],
+    /// SP_EL2.
+    pub sp: u64,
+    /// ELR_EL2.
+    pub elr: u64,
+    /// SPSR_EL2.
+    pub spsr: u64,
+    /// ESR_EL2.
+    pub esr: u64,
+    /// FAR_EL2.
+    pub far: u64,
+}
+
+/// An exception that EL2 itself took: a bug, or broken hardware.
+pub struct Fatal<'a> {
+    /// Which of the four kinds of exceptions.
+    pub kind: &'static str,
+    /// The registers when it was taken.
+    pub frame: &'a Frame,
+}
+
+/// What the first core is given when it enters the main line.
+pub struct BootInfo {
+    /// The device tree, as long as its header says; `None` where the loader
+    /// gave none. Not validated.
+    pub tree: Option<&'static [u8]>,
+    /// The physical count at the first instruction.
+    pub entry_ticks: u64,
+    /// The hypervisor's image in memory, BSS and stacks included.
+    pub image: Range<u64>,
+    /// The machine.
+    pub machine: &'static dyn Machine,
+}
+
+/// An entry at another exception level than EL2: the MMU is off, and nothing
+/// may be done but to say so.
+pub struct Refusal {
+    /// As in [`BootInfo`].
+    pub tree: Option<&'static [u8]>,
+    /// The level that the loader chose.
+    pub level: u64,
+    /// The machine; only [`Machine::off`] works.
+    pub machine: &'static dyn Machine,
+}
+
 /// The machine below the main line.
 pub trait Machine: Sync {
     /// Maps `range`, whole pages, one to one. What is mapped already keeps its
@@ -92,4 +142,7 @@ pub trait Machine: Sync {
     /// Ends the emulator with `status`, by semihosting. Only where the command
     /// line says that there is semihosting, and only before any guest has run.
     fn exit(&self, status: u32) -> !;
+
+    /// Where the stack of core `index` lies; empty for a core that there is not.
+    fn stack(&self, index: usize) -> Range<u64>;
 }
