@@ -4,12 +4,10 @@
 use core::mem::offset_of;
 use core::ptr;
 
-use palisade_hal::machine::MAX_CPUS;
-
-use crate::vectors::Frame;
+use palisade_hal::machine::{Frame, MAX_CPUS};
 
 /// A core's stack, in bytes.
-pub const STACK_SIZE: usize = 64 * 1024;
+pub(crate) const STACK_SIZE: usize = 64 * 1024;
 /// The stack on which a fatal exception is reported, in bytes.
 pub(crate) const EMERGENCY_SIZE: usize = 16 * 1024;
 pub(crate) const PAGE: usize = 4096;
@@ -89,4 +87,11 @@ pub(crate) fn prepare(index: usize, mpidr: u64) -> Option<*mut Words> {
         ptr::write_volatile(&raw mut (*words).dying, 0);
     }
     Some(words)
+}
+
+/// Where the stack of core `index` lies; empty for a core that there is not.
+pub(crate) fn stack(index: usize) -> core::ops::Range<u64> {
+    let Some(words) = words(index) else { return 0..0 };
+    let top = words as u64 - AREA_WORDS as u64 + AREA_STACK_TOP as u64;
+    top - STACK_SIZE as u64..top
 }

@@ -4,25 +4,12 @@ use core::arch::{asm, global_asm};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use palisade_hal::machine::{MAX_CPUS, Machine};
+use palisade_hal::machine::{BootInfo, MAX_CPUS, Refusal};
 
 use crate::area;
+use crate::booted::Booted;
 use crate::image::Image;
-use crate::machine::Booted;
 use crate::{map, vectors};
-
-/// What the board's main function gets to know.
-pub struct BootInfo {
-    /// The device tree, as long as its header says; `None` where x0 pointed at
-    /// none. Not validated.
-    pub tree: Option<&'static [u8]>,
-    /// `CNTPCT_EL0` at the first instruction.
-    pub entry_ticks: u64,
-    /// Where the image lies.
-    pub image: Image,
-    /// The machine, for the main line.
-    pub machine: &'static dyn Machine,
-}
 
 /// Names the board's functions: `main` for the first core, `secondary` for
 /// every other, `refuse` for an entry at another exception level than EL2
@@ -31,8 +18,8 @@ pub struct BootInfo {
 macro_rules! entry {
     (main: $main:path, secondary: $secondary:path, refuse: $refuse:path, fatal: $fatal:path $(,)?) => {
         #[unsafe(no_mangle)]
-        fn palisade_main(info: $crate::BootInfo) -> ! {
-            let main: fn($crate::BootInfo) -> ! = $main;
+        fn palisade_main(info: $crate::machine::BootInfo) -> ! {
+            let main: fn($crate::machine::BootInfo) -> ! = $main;
             main(info)
         }
         #[unsafe(no_mangle)]
@@ -41,13 +28,13 @@ macro_rules! entry {
             secondary(index)
         }
         #[unsafe(no_mangle)]
-        fn palisade_refuse(tree: Option<&'static [u8]>, level: u64) -> ! {
-            let refuse: fn(Option<&'static [u8]>, u64) -> ! = $refuse;
-            refuse(tree, level)
+        fn palisade_refuse(refusal: $crate::machine::Refusal) -> ! {
+            let refuse: fn($crate::machine::Refusal) -> ! = $refuse;
+            refuse(refusal)
         }
         #[unsafe(no_mangle)]
-        fn palisade_fatal(fatal: &$crate::Fatal) -> ! {
-            let f: fn(&$crate::Fatal) -> ! = $fatal;
+        fn palisade_fatal(fatal: &$crate::machine::Fatal) -> ! {
+            let f: fn(&$crate::machine::Fatal) -> ! = $fatal;
             f(fatal)
         }
     };
@@ -56,7 +43,7 @@ macro_rules! entry {
 unsafe extern "Rust" {
     safe fn palisade_main(info: BootInfo) -> !;
     safe fn palisade_secondary(index: usize) -> !;
-    safe fn palisade_refuse(tree: Option<&'static [u8]>, level: u64) -> !;
+    safe fn palisade_refuse(refusal: Refusal) -> !;
 }
 
 /// Translation registers, the same on every core. Secondaries read them with
@@ -230,7 +217,7 @@ pub fn park() -> ! {
 }
 
 extern "C" fn refuse(dtb: u64, level: u64) -> ! {
-    palisade_refuse(tree(dtb), level)
+    palisade_refuse(Refusal { tree: tree(dtb), level, machine: &Booted })
 }
 
 /// The bytes of the device tree at `dtb`, which must be where the boot protocol
@@ -288,7 +275,7 @@ fn init_core(words: *const area::Words) {
 }
 
 extern "C" fn primary(dtb: u64, entry_ticks: u64) -> ! {
-    palisade_main(BootInfo { tree: tree(dtb), entry_ticks, image: Image, machine: &Booted })
+    palisade_main(BootInfo { tree: tree(dtb), entry_ticks, image: Image.whole(), machine: &Booted })
 }
 
 extern "C" fn secondary(words: *const area::Words) -> ! {

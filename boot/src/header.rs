@@ -6,7 +6,7 @@ use core::arch::global_asm;
 // magic "ARM\x64", reserved. Flags 0b0010: little endian, 4K pages, placed at
 // text_offset from the start of RAM.
 global_asm!(
-    ".section .head.text, \"ax\"",
+    ".section .head.header, \"ax\"",
     ".global _head",
     "_head:",
     "    b _start",

@@ -17,16 +17,13 @@
 #![cfg(all(target_os = "none", target_arch = "aarch64"))]
 
 mod area;
+mod booted;
 mod entry;
 mod header;
 mod image;
-mod machine;
 mod map;
-pub mod power;
+mod power;
 mod secondary;
 mod vectors;
 
-pub use area::STACK_SIZE;
-pub use entry::{BootInfo, park};
-pub use image::Image;
-pub use vectors::{Fatal, Frame};
+pub use palisade_hal::machine;

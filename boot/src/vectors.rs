@@ -8,35 +8,10 @@
 use core::arch::global_asm;
 use core::ptr;
 
+use palisade_hal::machine::Fatal;
+
 use crate::area::{WORDS_FRAME, Words};
-
-/// Registers at a fatal exception.
-#[repr(C)]
-#[derive(Clone)]
-pub struct Frame {
-    /// X0 to X30.
-    pub x: [u64; 31],
-    /// SP_EL2.
-    pub sp: u64,
-    /// ELR_EL2.
-    pub elr: u64,
-    /// SPSR_EL2.
-    pub spsr: u64,
-    /// ESR_EL2.
-    pub esr: u64,
-    /// FAR_EL2.
-    pub far: u64,
-}
-
-/// A fatal exception.
-pub struct Fatal<'a> {
-    /// Which of the four kinds of exceptions.
-    pub kind: &'static str,
-    /// The registers when it was taken.
-    pub frame: &'a Frame,
-    /// The core's stack: a chain of frame pointers is followed inside only.
-    pub stack: core::ops::Range<u64>,
-}
+use crate::entry::park;
 
 // A slot is 128 bytes. A fatal one saves x0 in SP_EL0, which no guest will need
 // again, finds the core's words and leaves for the common path. A guest's slot
@@ -126,12 +101,12 @@ pub(crate) fn base() -> u64 {
 extern "C" fn fault(words: *mut Words, kind: u64) -> ! {
     // SAFETY: `words` is this core's own, from TPIDR_EL2; the vectors have just
     // filled its frame and nobody else looks at it.
-    let (frame, stack) = unsafe {
+    let frame = unsafe {
         if ptr::read_volatile(&raw const (*words).dying) != 0 {
-            crate::park();
+            park();
         }
         ptr::write_volatile(&raw mut (*words).dying, 1);
-        (&(*words).frame, ptr::read_volatile(&raw const (*words).stack))
+        &(*words).frame
     };
     let kind = match kind {
         0 => "synchronous exception",
@@ -139,5 +114,5 @@ extern "C" fn fault(words: *mut Words, kind: u64) -> ! {
         2 => "FIQ",
         _ => "SError",
     };
-    palisade_fatal(&Fatal { kind, frame, stack: stack - crate::STACK_SIZE as u64..stack })
+    palisade_fatal(&Fatal { kind, frame })
 }

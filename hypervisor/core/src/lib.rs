@@ -1,3 +1,29 @@
 //! The hypervisor's own main line: init order, per-CPU data, IRQ dispatch, log, panic, posture report.
+//!
+//! [`start`] is where the first core enters, [`secondary`] every other. The
+//! order of things is a list that can be read: see `init`.
 #![no_std]
+// Opted in: the UART pointer, the heap's memory, the direct map over RAM and
+// the walk along frame pointers, each in one place.
 #![allow(unsafe_code)]
+
+extern crate alloc;
+
+mod backtrace;
+mod console;
+mod context;
+mod error;
+mod heap;
+mod init;
+mod logger;
+mod memory;
+pub mod mux;
+mod panic;
+mod refuse;
+mod report;
+mod secondaries;
+
+pub use init::start;
+pub use panic::fatal;
+pub use refuse::refuse;
+pub use secondaries::secondary;

@@ -5,7 +5,7 @@ use core::ops::Range;
 use palisade_hal::machine::{Conduit, Machine, MachineError, MapKind, StartMethod};
 use spin::Mutex;
 
-use crate::{map, power, secondary};
+use crate::{area, map, power, secondary};
 
 static MAP: Mutex<()> = Mutex::new(());
 
@@ -30,5 +30,9 @@ impl Machine for Booted {
         // SAFETY: the trait leaves this to callers that know of semihosting; a
         // wrong call ends in a fatal exception, which is what it asked for.
         unsafe { power::exit(status) }
+    }
+
+    fn stack(&self, index: usize) -> Range<u64> {
+        area::stack(index)
     }
 }

@@ -1,0 +1,28 @@
+//! Why the hypervisor could not come up. What concerns one VM alone is not here.
+
+use palisade_hal::machine::MachineError;
+use palisade_mem::FrameError;
+use thiserror::Error;
+
+/// Why the hypervisor could not come up.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// The loader gave no device tree.
+    #[error("the loader gave no device tree (x0 must point at one)")]
+    NoTree,
+    /// The device tree's bytes are damaged.
+    #[error("device tree: {0}")]
+    Tree(#[from] palisade_fdt::Fault),
+    /// The device tree describes no machine that can be used.
+    #[error("device tree: {0}")]
+    Board(#[from] palisade_fdt::Error),
+    /// No RAM is free.
+    #[error("no usable RAM is left beside image, device tree, bundle and reservations")]
+    NoMemory,
+    /// The frame allocator refused.
+    #[error("memory: {0}")]
+    Frames(#[from] FrameError),
+    /// The machine refused.
+    #[error("machine: {0}")]
+    Machine(#[from] MachineError),
+}

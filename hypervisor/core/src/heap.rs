@@ -1,0 +1,44 @@
+//! The hypervisor's own heap: a fixed piece of its image.
+
+#[cfg(target_os = "none")]
+mod target {
+    use core::mem::MaybeUninit;
+
+    use palisade_mem::Heap;
+
+    /// All that the hypervisor's own data structures may ever take, in bytes.
+    /// Tables, queues and guests' RAM come from frames instead.
+    const BYTES: usize = 2 << 20;
+
+    #[repr(C, align(4096))]
+    struct Memory([MaybeUninit<u8>; BYTES]);
+
+    #[global_allocator]
+    static HEAP: Heap = Heap::empty();
+
+    #[unsafe(link_section = ".heap")]
+    static mut MEMORY: Memory = Memory([MaybeUninit::uninit(); BYTES]);
+
+    pub(crate) fn init() {
+        let start = (&raw mut MEMORY) as usize;
+        // SAFETY: MEMORY is named nowhere else, and the first core calls this once.
+        unsafe { HEAP.init(start, BYTES) };
+    }
+
+    pub(crate) fn usage() -> (usize, usize) {
+        HEAP.usage()
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod target {
+    /// A host has its own heap.
+    pub(crate) fn init() {}
+
+    /// A host's heap is not counted.
+    pub(crate) fn usage() -> (usize, usize) {
+        (0, 0)
+    }
+}
+
+pub(crate) use target::{init, usage};

@@ -1,0 +1,106 @@
+//! The order in which the hypervisor comes up, does its job and goes off.
+
+use alloc::sync::Arc;
+
+use palisade_board::BoardInfo;
+use palisade_fdt::Tree;
+use palisade_hal::machine::{BootInfo, MapKind};
+use palisade_mem::Frames;
+
+use crate::context::{self, Context, Power};
+use crate::error::Error;
+use crate::report::Record;
+use crate::{console, heap, logger, memory, secondaries};
+
+/// Exit status when the hypervisor could not come up.
+const FAILED: u32 = 1;
+
+/// Where the first core enters.
+pub fn start(boot: BootInfo) -> ! {
+    let BootInfo { tree, entry_ticks, image, machine } = boot;
+    let context = context::set(Context { machine, image, entry_ticks });
+    heap::init();
+    match run(context, tree) {
+        Ok(()) => {
+            Record::new("end").send();
+            log::info!("done, power off");
+            context::off(0)
+        }
+        Err(error) => {
+            log::error!("cannot go on: {error}");
+            Record::new("error").text("message", &error).send();
+            context::off(FAILED)
+        }
+    }
+}
+
+fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
+    let bytes = tree.ok_or(Error::NoTree)?;
+    let tree = Tree::new(bytes)?;
+    let board = palisade_fdt::board(&tree)?;
+    open_console(context, &board)?;
+    greet(context, &board);
+    let frames = take_memory(context, &board, bytes)?;
+    let cores = secondaries::start(&board, context.machine);
+    log::info!("{cores} cores up");
+    footprint(&frames);
+    Ok(())
+}
+
+fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {
+    let flag = |key| board.chosen.argument(key) == Some("1");
+    context::set_power(Power {
+        conduit: secondaries::conduit(board),
+        semihosting: flag("palisade.semihosting"),
+    });
+    if let Some(uart) = &board.uart {
+        let registers = uart.registers.start()..uart.registers.end();
+        context.machine.map(registers, MapKind::Device)?;
+        // SAFETY: mapped just now, and nothing else in the hypervisor uses it.
+        console::init(unsafe { console::open(uart) }, flag("palisade.mux"));
+    }
+    logger::init(context.entry_ticks, board.chosen.argument("palisade.log"));
+    Ok(())
+}
+
+fn greet(context: &Context, board: &BoardInfo<'_>) {
+    let image = &context.image;
+    log::info!("Palisade {} on {}", env!("CARGO_PKG_VERSION"), board.model);
+    log::debug!("image {:#x}..{:#x}", image.start, image.end);
+    Record::new("boot")
+        .text("version", env!("CARGO_PKG_VERSION"))
+        .text("board", board.compatible)
+        .number("cpus", board.cpus.len() as u64)
+        .send();
+    Record::new("image").address("start", image.start).address("end", image.end).send();
+}
+
+fn take_memory(
+    context: &Context,
+    board: &BoardInfo<'_>,
+    tree: &[u8],
+) -> Result<Arc<Frames>, Error> {
+    let start = tree.as_ptr() as u64;
+    let tree = start..start.saturating_add(tree.len() as u64);
+    let bundle = board.chosen.initrd.map_or(0..0, |initrd| initrd.start()..initrd.end());
+    let frames = memory::init(board, context.machine, &[context.image.clone(), tree, bundle])?;
+    log::info!("{} MiB of RAM free", frames.footprint().free >> 8);
+    Ok(frames)
+}
+
+fn footprint(frames: &Frames) {
+    let used = frames.footprint();
+    let (heap, heap_total) = heap::usage();
+    log::info!("heap {heap} of {heap_total} bytes, {} frames free", used.free);
+    Record::new("footprint")
+        .number("free", used.free)
+        .number("private", used.private)
+        .number("table", used.table)
+        .number("guest", used.guest)
+        .number("dma", used.dma)
+        .number("detached", used.detached)
+        .number("quarantined", used.quarantined)
+        .number("leaked", used.leaked)
+        .number("heap", heap as u64)
+        .send();
+}

@@ -1,0 +1,78 @@
+//! The other cores: started, counted, given something to do.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use palisade_board::{BoardInfo, Cpu, EnableMethod};
+use palisade_hal::Deadline;
+use palisade_hal::cpu::{self, Counter};
+use palisade_hal::machine::{Conduit, MAX_CPUS, Machine, MapKind, StartMethod};
+
+/// A core that has not come up after this time never will, in microseconds.
+const PATIENCE: u64 = 500_000;
+
+static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+/// How the board's PSCI is called.
+pub(crate) fn conduit(board: &BoardInfo<'_>) -> Option<Conduit> {
+    board.psci.map(|conduit| match conduit {
+        palisade_board::Conduit::Smc => Conduit::Smc,
+        palisade_board::Conduit::Hvc => Conduit::Hvc,
+    })
+}
+
+/// Starts every other core and waits for each; answers how many run, the first
+/// included. A core that does not come up is named in the log and left out.
+pub(crate) fn start(board: &BoardInfo<'_>, machine: &dyn Machine) -> usize {
+    let own = cpu::affinity();
+    let mut count = 1;
+    for other in board.cpus.iter().filter(|other| other.mpidr != own) {
+        if count >= MAX_CPUS {
+            log::warn!("core {:#x} stays off: {MAX_CPUS} cores are supported", other.mpidr);
+            continue;
+        }
+        if start_one(board, machine, other, count) {
+            count += 1;
+        }
+    }
+    count
+}
+
+fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: usize) -> bool {
+    let method = match (other.enable, conduit(board)) {
+        (EnableMethod::Psci, Some(conduit)) => StartMethod::Psci(conduit),
+        (EnableMethod::SpinTable { release }, _) => {
+            let page = release.align_down(4096).get();
+            let mapped = machine.map(page..page.saturating_add(4096), MapKind::Data);
+            if let Err(error) = mapped {
+                log::error!("core {:#x} stays off: {error}", other.mpidr);
+                return false;
+            }
+            StartMethod::SpinTable(release.get())
+        }
+        _ => {
+            log::error!("core {:#x} stays off: no way to start it is known", other.mpidr);
+            return false;
+        }
+    };
+    if let Err(error) = machine.start(index, other.mpidr, method) {
+        log::error!("core {:#x} stays off: {error}", other.mpidr);
+        return false;
+    }
+    let online = || ONLINE.get(index).is_some_and(|online| online.load(Ordering::Acquire));
+    let up = Deadline::after(&Counter, PATIENCE).wait(&Counter, online);
+    if !up {
+        log::error!("core {:#x} was started and did not come up", other.mpidr);
+    }
+    up
+}
+
+/// Where every core but the first enters.
+pub fn secondary(index: usize) -> ! {
+    log::debug!("core {index} is up, affinity {:#x}", cpu::affinity());
+    if let Some(online) = ONLINE.get(index) {
+        online.store(true, Ordering::Release);
+    }
+    loop {
+        cpu::wfi();
+    }
+}
