@@ -7,7 +7,7 @@ use super::DriverError;
 /// One address space of a process, as a context descriptor holds it (IHI 0070 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// Tag of the cached translations of this address space; never 0.
+    /// Tag of the cached translations of this address space; 0 only where `quiet`.
     pub asid: Asid,
     /// Root of the stage 1 table (TTB0), 16-byte aligned: a PA, or an IPA under a stage 2.
     pub table: u64,
@@ -23,6 +23,13 @@ pub struct Context {
     /// The ASID belongs to this context alone and takes no part in the CPU's own maintenance
     /// (CD.ASET).
     pub private: bool,
+    /// The context stays valid, so that no bad descriptor is ever reported, but nothing
+    /// translates through it: no walks (EPD0 = 1; T0SZ, TG0, the walk attributes and TTB0 are
+    /// not looked at), no stalls and no fault records unless the stall model insists.
+    ///
+    /// Walks being off does not turn cached translations off: the ASID of a quiet context must
+    /// be one that nothing is cached under, and ASID 0 is kept for that.
+    pub quiet: bool,
 }
 
 /// What happens to a transaction that names no substream (IHI 0070 §5.2, STE.S1DSS).

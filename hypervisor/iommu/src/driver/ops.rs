@@ -99,7 +99,8 @@ pub trait IommuDriver: Send + Sync {
     ) -> Result<(), DriverError>;
 
     /// Writes the context of `substream`, hitless wherever the present one and the new one
-    /// allow, or makes it invalid (`None`). Changes nothing in TLBs: that is the caller's.
+    /// allow, or makes it invalid (`None`); the configuration is invalidated and synchronised.
+    /// Changes nothing in TLBs: that is the caller's.
     ///
     /// # Errors
     /// [`DriverError::State`] without a prepared place for it.
@@ -109,14 +110,6 @@ pub trait IommuDriver: Send + Sync {
         substream: SubstreamId,
         context: Option<&Context>,
     ) -> Result<(), DriverError>;
-
-    /// Quiesces the context of `substream`: it stays valid, so no bad descriptor is ever
-    /// reported, but nothing translates through it (EPD0 = 1) and faults are not recorded
-    /// unless the stall model insists. One hitless write.
-    ///
-    /// # Errors
-    /// As [`write_context`](Self::write_context).
-    fn quiesce_context(&self, stream: StreamId, substream: SubstreamId) -> Result<(), DriverError>;
 
     // --- Configurations owned by a guest -------------------------------------------------
 

@@ -35,17 +35,10 @@ pub enum Reach {
 pub(super) struct Entry {
     pub(super) state: Config,
     pub(super) stage_two: Option<StageTwo>,
-    pub(super) contexts: Option<BTreeMap<u32, Option<Slot>>>,
+    pub(super) contexts: Option<BTreeMap<u32, Option<Context>>>,
     pub(super) bits: u8,
     pub(super) fetch: u64,
     pub(super) guest: Option<[u64; 8]>,
-}
-
-/// One context descriptor in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) context: Context,
-    pub(super) quiet: bool,
 }
 
 /// Which stages are configured.
@@ -58,7 +51,7 @@ pub(super) struct Config {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caches {
     pub(super) entries: BTreeMap<u32, Entry>,
-    pub(super) contexts: BTreeMap<(u32, u32), Option<Slot>>,
+    pub(super) contexts: BTreeMap<(u32, u32), Option<Context>>,
     pub(super) translations: BTreeSet<Cached>,
 }
 

@@ -32,8 +32,6 @@ pub enum Call {
     PrepareContext(u32, u32),
     /// `write_context`, with the ASID if it is made valid.
     WriteContext(u32, u32, Option<u16>),
-    /// `quiesce_context`.
-    Quiesce(u32, u32),
     /// `attach_nested`.
     AttachNested(u32),
     /// `cache_invalidate`, with the number of commands.
@@ -167,9 +165,16 @@ impl FakeDriver {
                     .flatten();
                 match *caches.contexts.entry(key).or_insert(live) {
                     None => return Reach::BadContext,
-                    Some(slot) if slot.quiet => return Reach::Quiet,
-                    Some(slot) => {
-                        let context = slot.context;
+                    // A quiet context makes no walks, but what is cached under its ASID serves.
+                    Some(context) if context.quiet => {
+                        let asid = Some(context.asid.get());
+                        let tags = |c: &&Cached| c.vmid == vmid && c.asid == asid;
+                        return match caches.translations.iter().find(tags) {
+                            Some(&cached) => Reach::Through(cached),
+                            None => Reach::Quiet,
+                        };
+                    }
+                    Some(context) => {
                         Cached { vmid, asid: Some(context.asid.get()), root: context.table }
                     }
                 }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use palisade_hal::{PhysAddr, StreamId, SubstreamId, Vmid};
 
-use super::cache::{Cached, Config, Slot};
+use super::cache::{Cached, Config};
 use super::driver::{Call, FakeDriver, Inner};
 use crate::driver::{
     Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultRecord,
@@ -158,12 +158,12 @@ impl IommuDriver for FakeDriver {
         let asid = context.map(|context| context.asid.get());
         inner.step(Call::WriteContext(stream.get(), substream.get(), asid))?;
         let vmid = inner.entry(stream)?.stage_two.map_or(0, |stage_two| stage_two.vmid.get());
-        if let Some(context) = context {
+        if let Some(context) = context.filter(|context| !context.quiet) {
             inner.check_tags(vmid, Some(context.asid.get()), context.table);
         }
         let contexts = inner.entry(stream)?.contexts.as_mut().ok_or(DriverError::State(stream))?;
         let old = contexts.get(&substream.get()).copied().flatten();
-        let slot = context.map(|&context| Slot { context, quiet: false });
+        let slot = context.copied();
         match slot {
             Some(_) => contexts.insert(substream.get(), slot),
             None => contexts.remove(&substream.get()),
@@ -171,21 +171,10 @@ impl IommuDriver for FakeDriver {
         // Two valid, unquiesced contexts may follow each other only if the ASID alone differs.
         if let (Some(old), Some(new)) = (old, slot)
             && !old.quiet
-            && old.context.table != new.context.table
+            && !new.quiet
+            && old.table != new.table
         {
             inner.faults.push(alloc::format!("stream {stream}: root changed without quiesce"));
-        }
-        inner.caches.contexts.remove(&(stream.get(), substream.get()));
-        Ok(())
-    }
-
-    fn quiesce_context(&self, stream: StreamId, substream: SubstreamId) -> Result<(), DriverError> {
-        let mut inner = self.inner.lock();
-        inner.step(Call::Quiesce(stream.get(), substream.get()))?;
-        let contexts = inner.entry(stream)?.contexts.as_mut().ok_or(DriverError::State(stream))?;
-        match contexts.get_mut(&substream.get()) {
-            Some(Some(slot)) => slot.quiet = true,
-            _ => return Err(DriverError::State(stream)),
         }
         inner.caches.contexts.remove(&(stream.get(), substream.get()));
         Ok(())
