@@ -9,6 +9,7 @@ use palisade_mem::Frames;
 
 use crate::context::{self, Context, Power};
 use crate::error::Error;
+use crate::provoke::provoke;
 use crate::report::Record;
 use crate::{console, heap, logger, memory, secondaries};
 
@@ -40,6 +41,9 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let board = palisade_fdt::board(&tree)?;
     open_console(context, &board)?;
     greet(context, &board);
+    if let Some(how) = board.chosen.argument("palisade.die") {
+        provoke(how, context);
+    }
     let frames = take_memory(context, &board, bytes)?;
     let cores = secondaries::start(&board, context.machine);
     log::info!("{cores} cores up");

@@ -19,6 +19,7 @@ mod logger;
 mod memory;
 pub mod mux;
 mod panic;
+mod provoke;
 mod refuse;
 mod report;
 mod secondaries;
