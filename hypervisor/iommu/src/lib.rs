@@ -50,6 +50,7 @@ mod fault;
 mod group;
 mod ids;
 mod instance;
+pub mod ioasid;
 mod probe;
 mod registry;
 
