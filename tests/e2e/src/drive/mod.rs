@@ -1,0 +1,12 @@
+//! Who plays the host's part in a scenario: sends commands to payloads, reads memory, judges.
+
+mod attack;
+mod control;
+mod disk;
+mod guest;
+mod isolation;
+mod job;
+mod states;
+
+pub use guest::{GuestEnd, guest};
+pub use job::{Job, run};

@@ -1,0 +1,144 @@
+//! What a scenario file says beside its VMs.
+
+use serde::Deserialize;
+
+/// The `[scenario]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name, as in the report.
+    pub name: String,
+    /// One line for people.
+    #[serde(default)]
+    pub about: String,
+    /// QEMU's machine.
+    #[serde(default = "default_machine")]
+    pub machine: String,
+    /// QEMU's CPU.
+    #[serde(default = "default_cpu")]
+    pub cpu: String,
+    /// Whether the machine has an SMMU.
+    #[serde(default = "yes")]
+    pub smmu: bool,
+    /// Version of the machine's GIC.
+    #[serde(default = "default_gic")]
+    pub gic: u8,
+    /// Cores of the machine, when more than the VMs' vCPUs.
+    #[serde(default)]
+    pub cores: Option<u32>,
+    /// The machine's memory.
+    #[serde(default = "default_memory")]
+    pub memory: String,
+    /// Seconds allowed for the whole run.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+    /// Who plays the host's part.
+    pub driver: Driver,
+    /// The names of all checks; a missing one fails the verdict.
+    pub checks: Vec<String>,
+    /// More words for the hypervisor's command line.
+    #[serde(default)]
+    pub bootargs: String,
+    /// The machine's PCI devices, in the order of their root ports.
+    #[serde(default, rename = "device")]
+    pub devices: Vec<Device>,
+    /// What each VM must come to, for the `states` driver.
+    #[serde(default, rename = "expect")]
+    pub expected: Vec<Expected>,
+}
+
+/// Who plays the host's part in a scenario.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// Two VMs, one of them attacking.
+    Isolation,
+    /// The same attack with nothing in its way.
+    Control,
+    /// Nothing to do but to wait for what each VM comes to.
+    States,
+}
+
+/// A PCI device of the machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// QEMU's `-device` argument without bus and address.
+    pub qemu: String,
+    /// Size of a fresh disk image for it.
+    #[serde(default)]
+    pub disk: Option<String>,
+    /// Whether it stands behind its own root port.
+    #[serde(default = "yes")]
+    pub port: bool,
+}
+
+/// What a VM must come to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The check's name.
+    pub check: String,
+    /// The VM's name.
+    pub vm: String,
+    /// "off", "crashed" or "refused".
+    pub state: String,
+    /// Words that the error must hold.
+    #[serde(default)]
+    pub words: Vec<String>,
+}
+
+fn default_machine() -> String {
+    "virt".to_owned()
+}
+
+fn default_cpu() -> String {
+    "cortex-a72".to_owned()
+}
+
+fn default_memory() -> String {
+    "2GiB".to_owned()
+}
+
+fn default_gic() -> u8 {
+    3
+}
+
+fn default_timeout() -> u64 {
+    120
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads a size: bytes, or with KiB, MiB, GiB (K, M, G). `None` when it is none or too large.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64MiB"), Some(64 << 20));
+        assert_eq!(size("2G"), Some(2 << 30));
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("1 KiB"), Some(1024));
+        for bad in ["", "MiB", "1TB", "-1", "99999999999999G", "1.5G"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+}

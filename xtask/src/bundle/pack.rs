@@ -1,0 +1,159 @@
+//! The archive: `manifest.dtb` first, then each image once.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use palisade_bundle::Bundle;
+
+use crate::bundle::manifest::manifest;
+use crate::bundle::{Description, Vm, checked};
+use crate::unpack;
+
+const MANIFEST: &str = "manifest.dtb";
+/// cpio newc has 32-bit sizes; QEMU and the Pi's firmware have less patience.
+const LARGEST: u64 = 1 << 31;
+
+/// Where images come from.
+pub trait Images {
+    /// The raw image of a payload.
+    ///
+    /// # Errors
+    /// There is none of that name or it does not build.
+    fn payload(&mut self, name: &str) -> Result<PathBuf>;
+}
+
+/// The names of a VM's files in the archive.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The kernel's.
+    pub kernel: String,
+    /// The initrd's.
+    pub initrd: Option<String>,
+}
+
+/// Checks a description and packs it; paths in it are relative to `folder`.
+///
+/// # Errors
+/// Names the VM and the field.
+pub fn pack(description: &Description, folder: &Path, images: &mut dyn Images) -> Result<Vec<u8>> {
+    checked(description)?;
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut vms: Vec<(&Vm, Entry)> = Vec::new();
+    for vm in &description.vms {
+        let entry =
+            collect(vm, folder, images, &mut files).with_context(|| format!("vm {:?}", vm.name))?;
+        vms.push((vm, entry));
+    }
+    let mut archive = Vec::new();
+    write(&mut archive, MANIFEST, &manifest(&vms)?)?;
+    for (name, bytes) in &files {
+        write(&mut archive, name, bytes)?;
+    }
+    let archive = cpio::newc::trailer(archive)?;
+    reread(&archive)?;
+    Ok(archive)
+}
+
+/// Reads the archive with the hypervisor's own reader: what it would refuse is refused here. How
+/// many cores there are is not known yet.
+fn reread(archive: &[u8]) -> Result<()> {
+    let bundle = Bundle::parse(archive, usize::MAX).map_err(|error| anyhow!("{error}"))?;
+    for entry in bundle.entries() {
+        entry.vm.as_ref().map_err(|error| anyhow!("{error}"))?;
+    }
+    Ok(())
+}
+
+fn collect(
+    vm: &Vm,
+    folder: &Path,
+    images: &mut dyn Images,
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<Entry> {
+    let kernel = match vm.kernel.strip_prefix("payload:") {
+        Some(payload) => {
+            let path = images.payload(payload).context("kernel")?;
+            let name = format!("payload-{payload}");
+            if !files.contains_key(&name) {
+                files.insert(name.clone(), unpack::kernel(&path).context("kernel")?);
+            }
+            name
+        }
+        None => {
+            let name = format!("{}.kernel", vm.name);
+            let bytes = unpack::kernel(&folder.join(&vm.kernel)).context("kernel")?;
+            files.insert(name.clone(), bytes);
+            name
+        }
+    };
+    let initrd = match &vm.initrd {
+        Some(file) => {
+            let path = folder.join(file);
+            let bytes = std::fs::read(&path)
+                .with_context(|| format!("initrd: cannot read {}", path.display()))?;
+            if bytes.is_empty() {
+                bail!("initrd: {} is empty", path.display());
+            }
+            let name = format!("{}.initrd", vm.name);
+            files.insert(name.clone(), bytes);
+            Some(name)
+        }
+        None => None,
+    };
+    Ok(Entry { kernel, initrd })
+}
+
+fn write(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) -> Result<()> {
+    if archive.len() as u64 + bytes.len() as u64 > LARGEST {
+        bail!("the bundle grows beyond {LARGEST} bytes with {name}");
+    }
+    let size = u32::try_from(bytes.len()).with_context(|| format!("{name} is too large"))?;
+    let mut writer = cpio::newc::Builder::new(name).mode(0o100_644).write(archive, size);
+    writer.write_all(bytes)?;
+    writer.finish()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct None;
+
+    impl Images for None {
+        fn payload(&mut self, name: &str) -> Result<PathBuf> {
+            bail!("no payload {name} here")
+        }
+    }
+
+    fn packed(extra: &str) -> Result<Vec<u8>> {
+        let folder = tempfile::tempdir()?;
+        let flat: Vec<u8> = 0x1400_0000u32.to_le_bytes().repeat(16);
+        std::fs::write(folder.path().join("k"), flat)?;
+        let text = format!("[[vm]]\nname='a'\nmemory='2MiB'\nkernel='k'\n{extra}");
+        pack(&toml::from_str(&text)?, folder.path(), &mut None)
+    }
+
+    #[test]
+    fn the_manifest_comes_first_and_images_follow() {
+        let archive = packed("bootargs='quiet'\n[[vm.device]]\npci='0000:01:00.0'\n").unwrap();
+        let reader = cpio::NewcReader::new(archive.as_slice()).unwrap();
+        assert_eq!(reader.entry().name(), MANIFEST);
+        let mut blob = Vec::new();
+        let rest = reader.to_writer(&mut blob).unwrap();
+        assert_eq!(blob.get(..4), Some(&[0xd0, 0x0d, 0xfe, 0xed][..]));
+        let reader = cpio::NewcReader::new(rest).unwrap();
+        assert_eq!(reader.entry().name(), "a.kernel");
+        assert_eq!(reader.entry().file_size(), 64);
+    }
+
+    #[test]
+    fn errors_name_vm_field_and_file() {
+        let error = format!("{:#}", packed("initrd='missing'\n").unwrap_err());
+        for word in ["\"a\"", "initrd", "missing"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The public interface: commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds, runs, tests and measures Palisade.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build, boot QEMU, play a scenario and judge it
+    Run(Box<RunOptions>),
+    /// Run all tests
+    Test(TestOptions),
+    /// Measure
+    Bench(BenchOptions),
+    /// Check the vector files against the code
+    Vectors(VectorsOptions),
+    /// Pack VMs into a bundle
+    Bundle(BundleOptions),
+    /// Write a bootable directory for an SD card
+    Image(ImageOptions),
+    /// Check formatting, lints, documentation, directions, the unsafe list and the tidy rules
+    Lint,
+    /// Print text, data and bss per crate
+    Size,
+    /// Install, or name, what is missing
+    Setup(SetupOptions),
+}
+
+/// The boards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Board {
+    /// QEMU's virt machine
+    QemuVirt,
+    /// Raspberry Pi 4
+    Rpi4,
+}
+
+impl Board {
+    /// Its name in reports and packages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QemuVirt => "qemu-virt",
+            Self::Rpi4 => "rpi4",
+        }
+    }
+}
+
+/// Options of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunOptions {
+    /// A scenario's name in tests/scenarios, or a TOML file
+    #[arg(conflicts_with_all = ["bundle", "kernel"])]
+    pub scenario: Option<String>,
+    /// The board
+    #[arg(long, value_enum, default_value = "qemu-virt")]
+    pub board: Board,
+    /// The board's device tree (rpi4)
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// Where to write the report
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Moves the placement of VMs and canaries
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// The QEMU to use
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+    /// Boot this bundle
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub bundle: Option<PathBuf>,
+    /// Boot this arm64 kernel or flat image as the only guest
+    #[arg(long, value_name = "IMAGE")]
+    pub kernel: Option<PathBuf>,
+    /// The guest's initrd
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The guest's command line
+    #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
+    pub append: Option<String>,
+    /// The guest's vCPUs
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "kernel")]
+    pub vcpus: u32,
+    /// The guest's memory
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", requires = "kernel")]
+    pub memory: String,
+    /// A device for the guest: where the guest sees it, and what QEMU makes
+    #[arg(long, value_name = "BDF=QEMU-DEVICE", requires = "kernel")]
+    pub device: Vec<String>,
+    /// The machine's GIC
+    #[arg(long, value_name = "2|3", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub gic: Option<u8>,
+    /// The machine's CPU
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<String>,
+    /// Seconds allowed for the whole run
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// One more argument for QEMU
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_arg: Vec<String>,
+}
+
+/// Options of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestOptions {
+    /// Only what needs no QEMU
+    #[arg(long, conflicts_with = "qemu_only")]
+    pub host: bool,
+    /// Only what runs in QEMU
+    #[arg(long = "qemu", id = "qemu_only")]
+    pub qemu: bool,
+    /// Full step counts, fuzzing, Miri, mutants
+    #[arg(long)]
+    pub long: bool,
+}
+
+/// Options of `bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchOptions {
+    /// Where to write the numbers
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Guests beside plain QEMU
+    #[arg(long)]
+    pub guests: bool,
+}
+
+/// Options of `vectors`.
+#[derive(Args, Clone, Debug)]
+pub struct VectorsOptions {
+    /// CSV files, or folders of them
+    #[arg(required = true, value_name = "DIR|FILE")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Options of `bundle`.
+#[derive(Args, Clone, Debug)]
+pub struct BundleOptions {
+    /// The VMs' description
+    #[arg(value_name = "VMS.TOML")]
+    pub file: PathBuf,
+    /// Where to write the bundle
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Options of `image`.
+#[derive(Args, Clone, Debug)]
+pub struct ImageOptions {
+    /// The board
+    #[arg(long, value_enum)]
+    pub board: Board,
+    /// The bundle to boot
+    #[arg(long, value_name = "FILE")]
+    pub bundle: PathBuf,
+    /// The board's device tree
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// The directory to write
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+/// Options of `setup`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SetupOptions {
+    /// The QEMU to use
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+}

@@ -1,0 +1,120 @@
+//! QEMU's command line for a machine of ours.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use palisade_e2e::scenario::{Device, Scenario, size};
+
+/// Root ports stand at device 1 and up; the machine has room for that many.
+const MOST_PORTS: usize = 30;
+
+/// A machine's command line under construction.
+#[derive(Clone, Debug, Default)]
+pub struct Hardware {
+    /// QEMU's arguments.
+    pub arguments: Vec<OsString>,
+    /// The disk image of each device that has one.
+    pub disks: Vec<Option<PathBuf>>,
+}
+
+impl Hardware {
+    fn word(&mut self, word: impl Into<OsString>) {
+        self.arguments.push(word.into());
+    }
+
+    /// The machine of a scenario: CPUs, memory, GIC, SMMU.
+    pub fn machine(scenario: &Scenario, cores: u32) -> Result<Self> {
+        let mut hardware = Self::default();
+        let smmu = if scenario.smmu { ",iommu=smmuv3" } else { "" };
+        let Scenario { machine, gic, cpu, memory, .. } = scenario;
+        let memory = size(memory).with_context(|| format!("memory: {memory:?} is no size"))?;
+        hardware.word("-M");
+        hardware.word(format!("{machine},virtualization=on,gic-version={gic}{smmu}"));
+        for word in ["-cpu", cpu, "-smp", &cores.to_string(), "-m"] {
+            hardware.word(word);
+        }
+        hardware.word(format!("{}M", memory >> 20));
+        Ok(hardware)
+    }
+
+    /// What the machine boots.
+    pub fn boot(&mut self, kernel: &Path, initrd: Option<&Path>, append: &str) {
+        self.word("-kernel");
+        self.word(kernel);
+        if let Some(initrd) = initrd {
+            self.word("-initrd");
+            self.word(initrd);
+        }
+        self.word("-append");
+        self.word(append);
+    }
+
+    /// Adds devices, each behind its own root port unless it says otherwise, so that the n-th
+    /// port's device is found at bus n. Disk images are made in `folder`.
+    pub fn devices(&mut self, devices: &[Device], folder: &Path) -> Result<()> {
+        let mut ports = 0;
+        for (number, device) in devices.iter().enumerate() {
+            let what = || format!("device {:?}", device.qemu);
+            let disk = match &device.disk {
+                Some(text) => {
+                    let bytes = size(text)
+                        .with_context(|| format!("{}: disk: {text:?} is no size", what()))?;
+                    let path = folder.join(format!("disk{number}.img"));
+                    File::create(&path)
+                        .and_then(|file| file.set_len(bytes))
+                        .with_context(|| format!("cannot make {}", path.display()))?;
+                    self.word("-drive");
+                    let file = path.display();
+                    self.word(format!(
+                        "file={file},if=none,format=raw,id=disk{number},cache=writethrough"
+                    ));
+                    Some(path)
+                }
+                None => None,
+            };
+            let mut words = device.qemu.clone();
+            if disk.is_some() {
+                words.push_str(&format!(",drive=disk{number}"));
+            }
+            if device.port {
+                ports += 1;
+                anyhow::ensure!(ports <= MOST_PORTS, "{}: no room for more devices", what());
+                self.word("-device");
+                self.word(format!(
+                    "pcie-root-port,id=port{ports},bus=pcie.0,addr={ports:#x},chassis={ports}"
+                ));
+                words.push_str(&format!(",bus=port{ports},addr=0"));
+            } else {
+                words.push_str(",bus=pcie.0");
+            }
+            self.word("-device");
+            self.word(words);
+            self.disks.push(disk);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_gets_its_own_port_and_bus() {
+        let device = |qemu: &str| Device { qemu: qemu.to_owned(), disk: None, port: true };
+        let folder = tempfile::tempdir().unwrap();
+        let mut hardware = Hardware::default();
+        let mut disk = device("virtio-blk-pci");
+        disk.disk = Some("1MiB".to_owned());
+        let mut nvme = device("nvme,serial=1");
+        nvme.port = false;
+        hardware.devices(&[disk, nvme, device("edu")], folder.path()).unwrap();
+        let words: Vec<_> = hardware.arguments.iter().filter_map(|word| word.to_str()).collect();
+        assert!(words.contains(&"virtio-blk-pci,drive=disk0,bus=port1,addr=0"), "{words:?}");
+        assert!(words.contains(&"nvme,serial=1,bus=pcie.0"), "{words:?}");
+        assert!(words.contains(&"edu,bus=port2,addr=0"), "{words:?}");
+        assert_eq!(folder.path().join("disk0.img").metadata().unwrap().len(), 1 << 20);
+    }
+}

@@ -1,0 +1,128 @@
+//! Scenarios: tests/scenarios/*.toml, or any file like them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use palisade_e2e::console::Terminal;
+use palisade_e2e::drive::{self, Job};
+use palisade_e2e::machine::Spec;
+use palisade_e2e::outcome::Outcome;
+use tempfile::TempDir;
+
+use crate::bundle::{Description, pack};
+use crate::cli::{Board, RunOptions};
+use crate::image::{Payloads, hypervisor};
+use crate::run::Hardware;
+use crate::workspace::Workspace;
+use crate::{guard, setup};
+
+/// What may differ from what the scenario's file says.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Moves the placement of VMs and canaries.
+    pub seed: u64,
+    /// Another GIC.
+    pub gic: Option<u8>,
+    /// Another CPU.
+    pub cpu: Option<String>,
+    /// Another time-out.
+    pub timeout: Option<u64>,
+    /// More arguments for QEMU.
+    pub qemu_arguments: Vec<String>,
+}
+
+/// Runs a scenario on the terminal.
+pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
+    if options.board == Board::Rpi4 {
+        bail!("--board rpi4: not there yet");
+    }
+    setup::target()?;
+    let qemu = setup::qemu(options.qemu.as_deref())?;
+    let workspace = Workspace::open()?;
+    let name = options.scenario.as_deref().unwrap_or("isolation");
+    let wish = Wish {
+        seed: options.seed,
+        gic: options.gic,
+        cpu: options.cpu.clone(),
+        timeout: options.timeout,
+        qemu_arguments: options.qemu_arg.clone(),
+    };
+    let kernel = hypervisor(&workspace, options.board)?;
+    let (job, _folder) = prepare(&workspace, &qemu.path, &kernel, name, &wish)?;
+    let outcome = drive::run(&job, Box::new(Terminal::default()));
+    outcome.show();
+    let status = if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok((status, outcome))
+}
+
+/// A scenario's file by its name or path.
+fn find(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let given = Path::new(name);
+    if given.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(given.to_path_buf());
+    }
+    let folder = workspace.root.join("tests/scenarios");
+    let path = folder.join(format!("{name}.toml"));
+    if path.is_file() {
+        return Ok(path);
+    }
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_owned()))
+        .collect();
+    names.sort();
+    bail!("there is no scenario {name:?}; there are: {}", names.join(", "))
+}
+
+/// Makes a job of a scenario; the folder holds its files and must outlive the run.
+pub fn prepare(
+    workspace: &Workspace,
+    qemu: &Path,
+    kernel: &Path,
+    name: &str,
+    wish: &Wish,
+) -> Result<(Job, TempDir)> {
+    let path = find(workspace, name)?;
+    let mut description = Description::read(&path)?;
+    let file = || path.display().to_string();
+    let mut scenario = description
+        .scenario
+        .take()
+        .with_context(|| format!("{}: no [scenario]; use run --bundle for plain VMs", file()))?;
+    scenario.gic = wish.gic.unwrap_or(scenario.gic);
+    scenario.timeout = wish.timeout.unwrap_or(scenario.timeout);
+    if let Some(cpu) = &wish.cpu {
+        scenario.cpu.clone_from(cpu);
+    }
+    let folder = tempfile::Builder::new().prefix("palisade-run-").tempdir()?;
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let bytes = pack(&description, beside, &mut Payloads { workspace }).with_context(file)?;
+    let bundle = folder.path().join("bundle.cpio");
+    std::fs::write(&bundle, bytes)?;
+    let cores = description.vms.iter().map(|vm| vm.vcpus).sum::<u32>();
+    let cores = cores.max(scenario.cores.unwrap_or(0));
+    let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
+    let append = format!("palisade.mux=1 palisade.seed={} {}", wish.seed, scenario.bootargs);
+    hardware.boot(kernel, Some(&bundle), append.trim());
+    hardware.devices(&scenario.devices, folder.path()).with_context(file)?;
+    hardware.arguments.extend(wish.qemu_arguments.iter().map(Into::into));
+    let job = Job {
+        scenario,
+        board: Board::QemuVirt.name().to_owned(),
+        spec: Spec {
+            qemu: qemu.to_path_buf(),
+            arguments: hardware.arguments,
+            guard: guard::words(),
+        },
+        vms: description.vms.iter().map(|vm| vm.name.clone()).collect(),
+        disks: hardware.disks,
+        seed: wish.seed,
+    };
+    Ok((job, folder))
+}
+
+/// A sane limit for a run whose file or options name none.
+pub const PATIENCE: Duration = Duration::from_secs(600);

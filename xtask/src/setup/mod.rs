@@ -1,0 +1,12 @@
+//! `cargo xtask setup`: installs what is missing where that is possible, else names it.
+
+mod apt;
+mod command;
+mod packages;
+mod qemu;
+mod rights;
+mod rust;
+
+pub use command::setup;
+pub use qemu::qemu;
+pub use rust::target;

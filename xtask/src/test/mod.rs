@@ -1,0 +1,9 @@
+//! `cargo xtask test`: everything there is to test, and one line with the sum.
+
+mod host;
+mod rows;
+mod run;
+mod tally;
+
+pub use run::test;
+pub use tally::Tally;

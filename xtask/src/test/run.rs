@@ -1,0 +1,97 @@
+//! The command: host, QEMU rows, vectors, and the sum.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use palisade_e2e::console::{Paint, Quiet, say};
+use palisade_e2e::drive;
+use palisade_e2e::interrupt;
+
+use crate::cli::{Board, TestOptions};
+use crate::image::hypervisor;
+use crate::run::prepare;
+use crate::test::host;
+use crate::test::rows::{ROWS, Row};
+use crate::test::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{setup, vectors};
+
+/// Runs what was asked for.
+pub fn test(options: &TestOptions) -> Result<ExitCode> {
+    let workspace = Workspace::open()?;
+    let mut tally = Tally::default();
+    if !options.qemu {
+        tally += timed("host tests", || host::run(&workspace, options.long));
+        tally += timed("vectors", || vectors::test(&workspace));
+    }
+    if !options.host {
+        tally += timed("QEMU tests", || qemu(&workspace));
+    }
+    say(&tally.to_string());
+    Ok(if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one kind of tests; what stops it counts as one failure.
+fn timed(what: &str, run: impl FnOnce() -> Result<Tally>) -> Tally {
+    let start = Instant::now();
+    let tally = run().unwrap_or_else(|error| {
+        say(&format!("{what}: {} {error:#}", Paint::stdout().bad("error:")));
+        Tally::one(false)
+    });
+    say(&format!("{what}: {tally} ({:.0} s)", start.elapsed().as_secs_f32()));
+    tally
+}
+
+fn qemu(workspace: &Workspace) -> Result<Tally> {
+    setup::target()?;
+    let qemu = setup::qemu(None)?;
+    let kernel = hypervisor(workspace, Board::QemuVirt)?;
+    let paint = Paint::stdout();
+    let mut tally = Tally::default();
+    for row in ROWS {
+        if interrupt::asked() {
+            anyhow::bail!("interrupted");
+        }
+        let start = Instant::now();
+        let quiet = Quiet::default();
+        let result = play(workspace, &qemu.path, &kernel, row, &quiet);
+        let (passed, why) = match result {
+            Ok(why) => (why.is_empty(), why),
+            Err(error) => (false, format!("{error:#}")),
+        };
+        let word = if passed { paint.good("ok") } else { paint.bad("FAILED") };
+        say(&format!(
+            "test qemu::{} ... {word} ({:.1} s)",
+            row.name,
+            start.elapsed().as_secs_f32()
+        ));
+        if !passed {
+            say(&format!("{why}\n--- {}'s transcript\n{}\n---", row.name, quiet.transcript()));
+        }
+        tally += Tally::one(passed);
+    }
+    Ok(tally)
+}
+
+/// Plays a row; an empty answer is a pass.
+fn play(
+    workspace: &Workspace,
+    qemu: &std::path::Path,
+    kernel: &std::path::Path,
+    row: &Row,
+    quiet: &Quiet,
+) -> Result<String> {
+    let (job, _folder) = prepare(workspace, qemu, kernel, row.scenario, &row.wish())
+        .with_context(|| format!("scenario {}", row.scenario))?;
+    let outcome = drive::run(&job, Box::new(quiet.clone()));
+    if outcome.passed() {
+        return Ok(String::new());
+    }
+    let mut why: Vec<String> = outcome.error.iter().cloned().collect();
+    for check in outcome.checks.iter().filter(|check| !check.passed) {
+        why.push(format!("check {}: {}", check.name, check.evidence));
+    }
+    why.push(String::new());
+    Ok(why.join("\n"))
+}
