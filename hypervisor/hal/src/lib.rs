@@ -32,7 +32,7 @@ use fake as twin;
 pub use addr::{Iova, Ipa, PhysAddr};
 pub use env::{Deadline, Env};
 pub use id::{Asid, StreamId, SubstreamId, Vmid};
-pub use twin::{barrier, cache, cpu, tlb};
+pub use twin::{barrier, cache, cpu, gic, tlb};
 
 /// Memory-mapped registers: the pointer and the typed offsets.
 pub mod mmio {

@@ -3,6 +3,7 @@
 pub mod barrier;
 pub mod cache;
 pub mod cpu;
+pub mod gic;
 pub mod guest;
 pub mod mmio;
 pub mod tlb;

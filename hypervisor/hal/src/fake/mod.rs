@@ -11,6 +11,7 @@ mod observer;
 pub mod barrier;
 pub mod cache;
 pub mod cpu;
+pub mod gic;
 pub mod guest;
 pub mod mmio;
 pub mod tlb;
