@@ -1,0 +1,128 @@
+//! The regions of a VM's emulated devices, in order of address.
+use alloc::{sync::Arc, vec::Vec};
+
+use palisade_hal::Ipa;
+use thiserror::Error;
+
+use super::{Access, MmioDevice, Width};
+
+/// A region cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BusError {
+    /// It is empty or wraps.
+    #[error("the device region at {0} has no end")]
+    BadRegion(Ipa),
+    /// It overlaps another device.
+    #[error("the device region at {0} overlaps another device")]
+    Overlap(Ipa),
+}
+
+struct Region {
+    start: u64,
+    bytes: u64,
+    device: Arc<dyn MmioDevice>,
+}
+
+/// A sorted table of device regions.
+#[derive(Default)]
+pub struct MmioBus {
+    regions: Vec<Region>,
+}
+
+impl MmioBus {
+    /// Adds a device at `start`, for `bytes` bytes.
+    ///
+    /// # Errors
+    /// When the region is empty, wraps, or overlaps one that is there.
+    pub fn add(
+        &mut self,
+        start: Ipa,
+        bytes: u64,
+        device: Arc<dyn MmioDevice>,
+    ) -> Result<(), BusError> {
+        let at = start.get();
+        let end =
+            at.checked_add(bytes).filter(|&end| end > at).ok_or(BusError::BadRegion(start))?;
+        let place = self.regions.partition_point(|region| region.start < at);
+        let before = place.checked_sub(1).and_then(|index| self.regions.get(index));
+        if before.is_some_and(|region| region.start + region.bytes > at)
+            || self.regions.get(place).is_some_and(|region| region.start < end)
+        {
+            return Err(BusError::Overlap(start));
+        }
+        self.regions.insert(place, Region { start: at, bytes, device });
+        Ok(())
+    }
+
+    /// The device at `at`, if the whole access lies inside its region and is aligned.
+    fn find(&self, vcpu: usize, at: Ipa, width: Width) -> Option<(&dyn MmioDevice, Access)> {
+        let at = at.get();
+        let place = self.regions.partition_point(|region| region.start <= at).checked_sub(1)?;
+        let region = self.regions.get(place)?;
+        let offset = at - region.start;
+        let fits = offset.checked_add(width.bytes())? <= region.bytes;
+        (fits && at.is_multiple_of(width.bytes()))
+            .then_some((&*region.device, Access { vcpu, offset, width }))
+    }
+
+    /// A load; None when no device answers there.
+    pub fn read(&self, vcpu: usize, at: Ipa, width: Width) -> Option<u64> {
+        let (device, access) = self.find(vcpu, at, width)?;
+        Some(device.read(access) & width.mask())
+    }
+
+    /// A store; false when no device answers there.
+    pub fn write(&self, vcpu: usize, at: Ipa, width: Width, value: u64) -> bool {
+        let Some((device, access)) = self.find(vcpu, at, width) else { return false };
+        device.write(access, value & width.mask());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spin::Mutex;
+
+    use super::*;
+
+    struct Echo(Mutex<Vec<(Access, u64)>>);
+
+    impl MmioDevice for Echo {
+        fn read(&self, access: Access) -> u64 {
+            !access.offset
+        }
+        fn write(&self, access: Access, value: u64) {
+            self.0.lock().push((access, value));
+        }
+    }
+
+    #[test]
+    fn an_access_reaches_the_device_that_holds_all_of_it() {
+        let echo = Arc::new(Echo(Mutex::new(Vec::new())));
+        let mut bus = MmioBus::default();
+        bus.add(Ipa::new(0x2000), 0x1000, echo.clone()).unwrap();
+        bus.add(Ipa::new(0x1000), 0x1000, echo.clone()).unwrap();
+        bus.add(Ipa::new(0x8000), 6, echo.clone()).unwrap();
+        assert_eq!(bus.read(0, Ipa::new(0x1ffe), Width::Bits16), Some(0xf001));
+        assert_eq!(bus.read(0, Ipa::new(0x2000), Width::Bits32), Some(0xffff_ffff));
+        assert_eq!(bus.read(0, Ipa::new(0x0fff), Width::Bits8), None);
+        assert_eq!(bus.read(0, Ipa::new(0x1001), Width::Bits16), None, "misaligned");
+        assert_eq!(bus.read(0, Ipa::new(0x8004), Width::Bits32), None, "reaches past the end");
+        assert!(bus.write(3, Ipa::new(0x8004), Width::Bits16, 0x1_2345));
+        let access = Access { vcpu: 3, offset: 4, width: Width::Bits16 };
+        assert_eq!(*echo.0.lock(), [(access, 0x2345)]);
+    }
+
+    #[test]
+    fn regions_neither_overlap_nor_wrap() {
+        let echo = Arc::new(Echo(Mutex::new(Vec::new())));
+        let mut bus = MmioBus::default();
+        bus.add(Ipa::new(0x2000), 0x1000, echo.clone()).unwrap();
+        let mut add = |at, bytes| bus.add(Ipa::new(at), bytes, echo.clone());
+        assert_eq!(add(0x2fff, 1), Err(BusError::Overlap(Ipa::new(0x2fff))));
+        assert_eq!(add(0x1000, 0x1001), Err(BusError::Overlap(Ipa::new(0x1000))));
+        assert_eq!(add(0x4000, 0), Err(BusError::BadRegion(Ipa::new(0x4000))));
+        assert_eq!(add(u64::MAX, 2), Err(BusError::BadRegion(Ipa::new(u64::MAX))));
+        assert_eq!(add(0x3000, 0x1000), Ok(()));
+    }
+}
