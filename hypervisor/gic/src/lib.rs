@@ -15,6 +15,7 @@ mod any;
 mod error;
 mod fake;
 mod interrupt;
+pub mod its;
 mod list_register;
 mod traits;
 pub mod v2;

@@ -4,4 +4,5 @@
 
 extern crate alloc;
 
+pub mod its;
 pub mod mmio;
