@@ -1,6 +1,10 @@
 //! Device registers played by a model.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use crate::PhysAddr;
 
 /// Width of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +55,37 @@ macro_rules! access {
     };
 }
 
+std::thread_local! {
+    static BOARD: RefCell<BTreeMap<u64, Arc<dyn Device>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Puts a device on this thread's board, at `base`, for [`Mmio::new`] to find.
+pub fn install(base: PhysAddr, device: Arc<dyn Device>) {
+    BOARD.with_borrow_mut(|board| board.insert(base.get(), device));
+}
+
+/// Nothing answers: loads read 0.
+struct Absent;
+
+impl Device for Absent {
+    fn read(&self, _offset: u64, _width: Width) -> u64 {
+        0
+    }
+
+    fn write(&self, _offset: u64, _width: Width, _value: u64) {}
+}
+
 impl Mmio {
+    /// The block of `bytes` bytes at `base` on this thread's board; reads 0 where
+    /// nothing was [`install`]ed.
+    ///
+    /// # Safety
+    /// None is needed here; the signature is the other twin's.
+    pub unsafe fn new(base: PhysAddr, bytes: u64) -> Self {
+        let device = BOARD.with_borrow(|board| board.get(&base.get()).cloned());
+        Self::fake(device.unwrap_or_else(|| Arc::new(Absent)), bytes)
+    }
+
     /// The block of `bytes` bytes that `device` plays.
     pub fn fake(device: Arc<dyn Device>, bytes: u64) -> Self {
         Self { device, base: 0, bytes }

@@ -17,5 +17,5 @@ pub mod mmio;
 pub mod tlb;
 
 pub use clock::SteppedClock;
-pub use mmio::{Device, Width};
+pub use mmio::{Device, Width, install};
 pub use observer::{Barrier, Observer, Op, Tlbi, observe};
