@@ -22,6 +22,9 @@ pub(crate) enum Error {
     /// The frame allocator refused.
     #[error("memory: {0}")]
     Frames(#[from] FrameError),
+    /// The interrupt controller cannot be used.
+    #[error("interrupt controller: {0}")]
+    Gic(#[from] palisade_gic::GicError),
     /// The machine refused.
     #[error("machine: {0}")]
     Machine(#[from] MachineError),

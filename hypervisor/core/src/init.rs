@@ -1,9 +1,12 @@
 //! The order in which the hypervisor comes up, does its job and goes off.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use palisade_board::BoardInfo;
 use palisade_fdt::Tree;
+use palisade_gic::Gic;
+use palisade_hal::cpu;
 use palisade_hal::machine::{BootInfo, MapKind};
 use palisade_mem::Frames;
 
@@ -11,7 +14,8 @@ use crate::context::{self, Context, Power};
 use crate::error::Error;
 use crate::provoke::provoke;
 use crate::report::Record;
-use crate::{console, heap, logger, memory, secondaries};
+use crate::system::{self, System};
+use crate::{console, heap, interrupts, logger, memory, secondaries};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -37,17 +41,21 @@ pub fn start(boot: BootInfo) -> ! {
 
 fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let bytes = tree.ok_or(Error::NoTree)?;
-    let tree = Tree::new(bytes)?;
-    let board = palisade_fdt::board(&tree)?;
-    open_console(context, &board)?;
-    greet(context, &board);
+    // Both live as long as the machine does.
+    let tree: &'static Tree<'static> = Box::leak(Box::new(Tree::new(bytes)?));
+    let board: &'static BoardInfo<'static> = Box::leak(Box::new(palisade_fdt::board(tree)?));
+    open_console(context, board)?;
+    greet(context, board);
     if let Some(how) = board.chosen.argument("palisade.die") {
         provoke(how, context);
     }
-    let frames = take_memory(context, &board, bytes)?;
-    let cores = secondaries::start(&board, context.machine);
+    let frames = take_memory(context, board, bytes)?;
+    let gic = interrupts::bring_up(board, context.machine)?;
+    gic.init_cpu(cpu::index(), cpu::affinity())?;
+    let system = system::publish(System { board, frames, gic });
+    let cores = secondaries::start(system.board, context.machine);
     log::info!("{cores} cores up");
-    footprint(&frames);
+    footprint(&system.frames);
     Ok(())
 }
 

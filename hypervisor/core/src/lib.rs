@@ -15,6 +15,7 @@ mod context;
 mod error;
 mod heap;
 mod init;
+mod interrupts;
 mod logger;
 mod memory;
 pub mod mux;
@@ -23,6 +24,7 @@ mod provoke;
 mod refuse;
 mod report;
 mod secondaries;
+mod system;
 
 pub use init::start;
 pub use panic::fatal;

@@ -1,0 +1,65 @@
+//! The physical interrupt controller: brought up, and who handles which line.
+
+use alloc::vec::Vec;
+
+use palisade_board::{BoardInfo, Interrupt, Range, Trigger, Version};
+use palisade_gic::v2::{GicV2, GicV2Regions};
+use palisade_gic::v3::GicV3;
+use palisade_gic::{AnyGic, Gic};
+use palisade_hal::machine::{Machine, MapKind};
+use palisade_hal::mmio::Mmio;
+
+use crate::error::Error;
+
+/// Priority of the hypervisor's own interrupts: before the guests'.
+const PRIORITY: u8 = 0x80;
+
+fn map(machine: &dyn Machine, range: &Range) -> Result<Mmio, Error> {
+    machine.map(range.start()..range.end(), MapKind::Device)?;
+    // SAFETY: mapped as Device memory just now, for good; only this file makes
+    // pointers to the interrupt controller, for its one driver.
+    Ok(unsafe { Mmio::new(range.base(), range.size()) })
+}
+
+/// Maps the controller and takes its distributor into service.
+///
+/// # Errors
+/// It cannot be mapped, does not answer, or has no virtual interface.
+pub(crate) fn bring_up(board: &BoardInfo<'_>, machine: &dyn Machine) -> Result<AnyGic, Error> {
+    let distributor = map(machine, &board.gic.distributor)?;
+    match &board.gic.version {
+        Version::V3 { redistributors, .. } => {
+            let regions: Result<Vec<Mmio>, Error> =
+                redistributors.iter().map(|range| map(machine, range)).collect();
+            Ok(AnyGic::V3(GicV3::new(distributor, regions?)?))
+        }
+        Version::V2 { cpu, hypervisor: Some(hypervisor), .. } => {
+            let regions = GicV2Regions {
+                distributor,
+                cpu: map(machine, cpu)?,
+                control: map(machine, hypervisor)?,
+            };
+            Ok(AnyGic::V2(GicV2::new(regions)?))
+        }
+        Version::V2 { hypervisor: None, .. } => {
+            Err(palisade_gic::GicError::NoVirtualInterface.into())
+        }
+    }
+}
+
+/// Sends one of the hypervisor's own lines to the first core and switches it on.
+/// A line that cannot be is named; the hypervisor lives without.
+pub(crate) fn claim(gic: &AnyGic, line: Option<Interrupt>, what: &str) {
+    let Some(line) = line else { return };
+    let trigger = match line.trigger {
+        Trigger::Edge => palisade_gic::Trigger::Edge,
+        Trigger::Level => palisade_gic::Trigger::Level,
+    };
+    let done = gic
+        .configure(line.intid, trigger, PRIORITY)
+        .and_then(|()| gic.route(line.intid, 0))
+        .and_then(|()| gic.set_enabled(line.intid, true));
+    if let Err(error) = done {
+        log::error!("interrupt {} of the {what}: {error}", line.intid);
+    }
+}

@@ -1,0 +1,27 @@
+//! What the hypervisor owns, once it is up.
+
+use alloc::sync::Arc;
+
+use palisade_board::BoardInfo;
+use palisade_gic::AnyGic;
+use palisade_mem::Frames;
+use spin::Once;
+
+/// The instances of everything there is one of.
+pub(crate) struct System {
+    pub(crate) board: &'static BoardInfo<'static>,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) gic: AnyGic,
+}
+
+static SYSTEM: Once<System> = Once::new();
+
+/// Publishes the system; secondaries wait for it.
+pub(crate) fn publish(system: System) -> &'static System {
+    SYSTEM.call_once(|| system)
+}
+
+/// The system, once it is published.
+pub(crate) fn get() -> Option<&'static System> {
+    SYSTEM.get()
+}
