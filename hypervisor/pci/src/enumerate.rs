@@ -1,0 +1,109 @@
+//! Finding every function and numbering the buses, depth first (7.3.1, 7.5.1.3.2).
+
+use alloc::vec::Vec;
+
+use palisade_board::PcieHost;
+
+use crate::bridge;
+use crate::ecam::Ecam;
+use crate::function::{Function, Header, PortType};
+use crate::place;
+use crate::topology::{MAX_FUNCTIONS, Topology};
+use crate::{Address, Error};
+
+/// Deepest chain of bridges that is followed.
+const MAX_DEPTH: usize = 8;
+const DEVICES: u8 = 32;
+const FUNCTIONS: u8 = 8;
+
+impl Topology {
+    /// Finds every function behind `host`, numbers the buses, places the BARs in
+    /// the host's windows and opens the bridges. Afterwards no endpoint decodes
+    /// anything or masters the bus. What does not work is told by
+    /// [`problems`](Self::problems); the rest is usable.
+    pub fn enumerate(ecam: Ecam, host: &PcieHost) -> Self {
+        let (first, last) = ecam.buses();
+        let mut scan = Scan {
+            topology: Self { ecam, functions: Vec::new(), problems: Vec::new() },
+            next_bus: u16::from(first).saturating_add(1),
+            last_bus: u16::from(last),
+        };
+        scan.bus(first, None, 0);
+        let mut topology = scan.topology;
+        place::place(&mut topology, host);
+        topology
+    }
+}
+
+struct Scan {
+    topology: Topology,
+    /// The next bus number to give away.
+    next_bus: u16,
+    last_bus: u16,
+}
+
+impl Scan {
+    fn problem(&mut self, error: Error) {
+        if self.topology.problems.len() < MAX_FUNCTIONS {
+            self.topology.problems.push(error);
+        }
+    }
+
+    /// Scans one bus. Behind a port there is a link, with device 0 at its end;
+    /// other numbers would reach the same device again.
+    fn bus(&mut self, bus: u8, parent: Option<usize>, depth: usize) {
+        let link = parent
+            .and_then(|parent| self.topology.functions.get(parent)?.express)
+            .is_some_and(|e| matches!(e.port, PortType::RootPort | PortType::Downstream));
+        for device in 0..if link { 1 } else { DEVICES } {
+            for function in 0..FUNCTIONS {
+                let address =
+                    Address::from_parts(self.topology.ecam.segment(), bus, device, function);
+                let multi = self.function(address, parent, depth);
+                if function == 0 && multi != Some(true) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Looks at one function; answers whether its device has more, if it is there.
+    fn function(&mut self, address: Address, parent: Option<usize>, depth: usize) -> Option<bool> {
+        let config = self.topology.ecam.config(address);
+        if !config.present() {
+            return None;
+        }
+        if self.topology.functions.len() >= MAX_FUNCTIONS {
+            self.problem(Error::TooMany(address));
+            return None;
+        }
+        let function = Function::probe(config, parent);
+        let multi = function.multi_function;
+        let is_bridge = matches!(function.header, Header::Bridge { .. });
+        let index = self.topology.functions.len();
+        self.topology.functions.push(function);
+        if is_bridge {
+            self.bridge(address, index, depth);
+        }
+        Some(multi)
+    }
+
+    fn bridge(&mut self, address: Address, index: usize, depth: usize) {
+        let number = u8::try_from(self.next_bus).ok().filter(|_| self.next_bus <= self.last_bus);
+        let (Some(secondary), true) = (number, depth < MAX_DEPTH) else {
+            // Closed: a bridge whose numbers are 0 forwards nothing.
+            bridge::number(self.topology.ecam.config(address), 0, 0, 0);
+            self.problem(Error::NoBus(address));
+            return;
+        };
+        self.next_bus = self.next_bus.saturating_add(1);
+        let last = u8::try_from(self.last_bus).unwrap_or(u8::MAX);
+        bridge::number(self.topology.ecam.config(address), address.bus(), secondary, last);
+        self.bus(secondary, Some(index), depth.saturating_add(1));
+        let subordinate = u8::try_from(self.next_bus.saturating_sub(1)).unwrap_or(u8::MAX);
+        bridge::number(self.topology.ecam.config(address), address.bus(), secondary, subordinate);
+        if let Some(function) = self.topology.functions.get_mut(index) {
+            function.header = Header::Bridge { secondary, subordinate };
+        }
+    }
+}

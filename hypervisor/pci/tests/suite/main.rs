@@ -1,0 +1,6 @@
+//! PCI on a fake hierarchy: enumeration, groups, resets.
+
+mod common;
+mod enumerate;
+mod groups;
+mod resets;
