@@ -1,23 +1,55 @@
 //! The Arm SMMUv3 driver (IHI 0070): registers, queues, stream and context-descriptor tables,
 //! invalidation.
 //!
-//! It reads in the manual's order: [`features`] (§6.3.1), [`spec`] (§4, §5, §7 as types),
-//! [`encode`] and [`used`] (§5 as pure functions), [`entry`] (§3.21), [`ring`] and the queues
-//! (§3.5), [`range`] (§4.4).
+//! [`Smmu::bring_up`] takes an SMMU over and enables it with every stream aborting;
+//! [`Smmu`] implements [`palisade_iommu::IommuDriver`]. The pure parts are public, so that they
+//! can be compared with the manual and with measurements.
+//!
+//! | module | manual |
+//! |---|---|
+//! | `spec` | §4, §5, §7: structures as types |
+//! | `features`, `regs` | §6.3 |
+//! | `reset` | §3.11, §6.3.9, §6.3.14: bring-up, take-over, shutdown |
+//! | `ring`, `cmdq`, `evtq` | §3.5, §7.1, §7.4, §8 |
+//! | `encode`, `used`, `entry` | §5, §3.21.3: images, and how a live one changes |
+//! | `strtab`, `cdtab`, `configure`, `contexts` | §3.3, §5 |
+//! | `command`, `range`, `batch`, `invalidate` | §4 |
+//! | `nested` | what a guest may say |
+//! | `decode`, `events`, `storm` | §7 |
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod batch;
+mod cdtab;
+pub mod cmdq;
 pub mod command;
+mod configure;
+mod contexts;
 pub mod decode;
+mod driver;
 pub mod encode;
 pub mod entry;
+mod error;
+mod events;
+mod evtq;
 pub mod features;
+mod invalidate;
+mod memory;
+pub mod nested;
 pub mod range;
 mod regs;
+mod reset;
 pub mod ring;
+mod smmu;
 pub mod spec;
+mod storm;
+mod strtab;
 pub mod used;
 
+pub use error::{BringUpError, QueueError};
 pub use features::{Features, IdRegisters, Unsupported};
+pub use regs::REGISTER_BYTES;
+pub use reset::abort_by_default;
+pub use smmu::{Options, Smmu};

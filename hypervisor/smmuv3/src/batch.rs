@@ -1,0 +1,107 @@
+//! Several commands in one write of PROD, with the CMD_SYNCs that order them inside.
+
+use arrayvec::ArrayVec;
+use palisade_hal::Env;
+
+use crate::cmdq::BATCH_COMMANDS_MAX;
+use crate::error::QueueError;
+use crate::range::{Cover, Piece};
+use crate::smmu::Smmu;
+use crate::spec::Cmd;
+
+/// What must be complete before what (§4.3.6, §4.4.3.1, §4.5.1): a TLB entry could be made again
+/// from a stale descriptor, a combined entry from a stale stage 2 one, a device's from either.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Phase {
+    /// Configuration structures.
+    Configuration,
+    /// Stage 2, and whole VMIDs.
+    Stage2,
+    /// Stage 1.
+    Stage1,
+    /// Device TLBs.
+    Device,
+}
+
+/// Commands on their way; sends them by itself when it is full.
+pub(crate) struct Batch<'a, E: Env> {
+    smmu: &'a Smmu<E>,
+    commands: ArrayVec<Cmd, BATCH_COMMANDS_MAX>,
+    phase: Phase,
+}
+
+impl<'a, E: Env> Batch<'a, E> {
+    /// An empty batch.
+    pub fn new(smmu: &'a Smmu<E>) -> Self {
+        Self { smmu, commands: ArrayVec::new(), phase: Phase::Configuration }
+    }
+
+    /// Adds a command, after a CMD_SYNC where its phase must see earlier ones complete.
+    ///
+    /// # Errors
+    /// That of sending what had to make room.
+    pub fn push(&mut self, phase: Phase, command: Cmd) -> Result<(), QueueError> {
+        if phase > self.phase && !self.commands.is_empty() {
+            self.add(Cmd::sync())?;
+        }
+        self.phase = phase;
+        self.add(command)
+    }
+
+    /// Adds the commands of a range; `whole` is the one that covers everything.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_cover(
+        &mut self,
+        phase: Phase,
+        cover: Cover,
+        single: impl Fn(u64, bool) -> Cmd,
+        whole: Cmd,
+    ) -> Result<(), QueueError> {
+        match cover {
+            Cover::Nothing => Ok(()),
+            Cover::Whole => self.push(phase, whole),
+            Cover::One(piece) => self.push(phase, shaped(&piece, &single)),
+            Cover::Each { first, step, count } => {
+                let mut piece = first;
+                for _ in 0..count {
+                    self.push(phase, shaped(&piece, &single))?;
+                    piece.address = piece.address.wrapping_add(step);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, command: Cmd) -> Result<(), QueueError> {
+        // One place is kept for the CMD_SYNC at the end.
+        if self.commands.len() + 1 >= BATCH_COMMANDS_MAX {
+            self.smmu.run(&self.commands)?;
+            self.commands.clear();
+            if command.is_sync() {
+                return Ok(());
+            }
+        }
+        self.commands.push(command);
+        Ok(())
+    }
+
+    /// Sends what is left, one CMD_SYNC after it, and waits.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub fn finish(self) -> Result<(), QueueError> {
+        if self.commands.is_empty() { Ok(()) } else { self.smmu.run(&self.commands) }
+    }
+}
+
+/// The command for one piece of a range (§4.4.1.1).
+fn shaped(piece: &Piece, single: &impl Fn(u64, bool) -> Cmd) -> Cmd {
+    let mut cmd = single(piece.address, piece.leaf);
+    Cmd::TG.set(&mut cmd.0, u64::from(piece.tg));
+    Cmd::TTL.set(&mut cmd.0, u64::from(piece.ttl));
+    Cmd::NUM.set(&mut cmd.0, u64::from(piece.num));
+    Cmd::SCALE.set(&mut cmd.0, u64::from(piece.scale));
+    cmd
+}

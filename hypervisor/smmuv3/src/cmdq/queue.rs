@@ -1,0 +1,353 @@
+//! The command queue in memory, with its registers and its time limits.
+
+use alloc::sync::Arc;
+
+use palisade_hal::mmio::Mmio;
+use palisade_hal::{Deadline, Env, PhysAddr};
+use palisade_iommu::DriverError;
+use palisade_mem::Frames;
+use spin::Mutex;
+
+use super::producer::{Failure, Producer};
+use crate::error::QueueError;
+use crate::memory::Table;
+use crate::regs::{self, CMDQ_CONS, GERROR};
+use crate::ring::{Pointer, Ring};
+use crate::spec::Cmd;
+
+/// Commands in one batch, its CMD_SYNCs included. A longer request is several batches.
+pub const BATCH_COMMANDS_MAX: usize = 64;
+
+/// The bound on the turns of one wait for one CMD_SYNC, whatever the clock says.
+pub const POLLS_PER_SYNC_MAX: u32 = 1 << 24;
+
+/// Turns between two looks at the registers while a completion message is awaited in memory.
+const TURNS_PER_LOOK: u32 = 32;
+
+/// How often the same command may be fetched again after an abort, or the same CMD_SYNC be
+/// repeated after a device TLB's time-out, before the queue counts as dead.
+const RETRIES_MAX: u32 = 8;
+
+/// log2 of bytes per command.
+const COMMAND_LOG2: u32 = 4;
+
+/// How completion is learnt.
+enum Completion {
+    /// From CMDQ_CONS.
+    Poll,
+    /// From a message per queue entry, written to a table of 64-bit words.
+    Message(Table),
+}
+
+/// Counters for the bench and the tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueCounts {
+    /// Commands produced, CMD_SYNCs included.
+    pub commands: u64,
+    /// CMD_SYNCs among them.
+    pub syncs: u64,
+    /// Writes of CMDQ_PROD.
+    pub prod_writes: u64,
+}
+
+struct Inner {
+    producer: Producer,
+    dead: bool,
+    /// Position and count of repeated errors.
+    retry: (u64, u32),
+    counts: QueueCounts,
+}
+
+/// The command queue; safe to use from several cores.
+pub(crate) struct CommandQueue {
+    table: Table,
+    completion: Completion,
+    sync_micros: u64,
+    inner: Mutex<Inner>,
+}
+
+impl CommandQueue {
+    /// A queue of 2^`log2` entries; `messages` selects completion by message.
+    ///
+    /// # Errors
+    /// [`DriverError::NoMemory`].
+    pub fn new(
+        frames: &Arc<Frames>,
+        log2: u32,
+        coherent: bool,
+        messages: bool,
+        sync_micros: u64,
+    ) -> Result<Self, DriverError> {
+        let ring = Ring::new(log2);
+        let table = Table::new(frames, u64::from(ring.entries()) << COMMAND_LOG2, coherent)?;
+        let completion = if messages && coherent {
+            match Table::new(frames, u64::from(ring.entries()) * 8, coherent) {
+                Ok(words) => Completion::Message(words),
+                Err(error) => {
+                    table.free();
+                    return Err(error);
+                }
+            }
+        } else {
+            Completion::Poll
+        };
+        let inner = Inner {
+            producer: Producer::new(ring),
+            dead: false,
+            retry: (u64::MAX, 0),
+            counts: QueueCounts::default(),
+        };
+        Ok(Self { table, completion, sync_micros, inner: Mutex::new(inner) })
+    }
+
+    /// Gives the memory back; only before [`install`](Self::install).
+    pub fn free(self) {
+        self.table.free();
+        if let Completion::Message(words) = self.completion {
+            words.free();
+        }
+    }
+
+    /// Tells the SMMU where the queue is; CR0.CMDQEN must be 0 (§6.3.26 to §6.3.28).
+    pub fn install(&self, mmio: &Mmio) {
+        self.table.expose();
+        if let Completion::Message(words) = &self.completion {
+            words.expose();
+        }
+        let log2 = u64::from(self.inner.lock().producer.ring().log2());
+        mmio.set(regs::CMDQ_BASE, regs::BASE_ALLOCATE | self.table.pa().get() | log2);
+        mmio.set(regs::CMDQ_PROD, 0);
+        mmio.set(regs::CMDQ_CONS, 0);
+    }
+
+    /// What was sent so far.
+    pub fn counts(&self) -> QueueCounts {
+        self.inner.lock().counts
+    }
+
+    /// Marks the queue as beyond repair: every wait ends at its next turn.
+    pub fn kill(&self) {
+        self.inner.lock().dead = true;
+    }
+
+    /// Sends at most [`BATCH_COMMANDS_MAX`] − 1 commands and one CMD_SYNC with one write of PROD,
+    /// and waits until the SMMU is past them.
+    ///
+    /// # Errors
+    /// [`QueueError`]; after `Illegal` and `DeviceTlb` everything else of the batch is complete.
+    pub fn run<E: Env>(&self, mmio: &Mmio, env: &E, commands: &[Cmd]) -> Result<(), QueueError> {
+        let deadline = Deadline::after(env, self.sync_micros);
+        let mut turns = 0;
+        let mut next_turn = || {
+            turns += 1;
+            if turns > POLLS_PER_SYNC_MAX || deadline.expired(env) {
+                return false;
+            }
+            env.relax();
+            true
+        };
+
+        let (first, last) = loop {
+            if let Some(span) = self.produce(mmio, commands)? {
+                break span;
+            }
+            if !next_turn() {
+                return Err(QueueError::Timeout);
+            }
+        };
+        let mut looks = 0u32;
+        loop {
+            if self.signalled(last) {
+                return self.finish(first, last);
+            }
+            // A message can be lost to an abort, and an error stops the queue: look at the
+            // registers too, always where there are no messages.
+            let look = match self.completion {
+                Completion::Poll => true,
+                Completion::Message(_) => looks % TURNS_PER_LOOK == TURNS_PER_LOOK - 1,
+            };
+            looks = looks.wrapping_add(1);
+            if look && self.look(mmio, last)? {
+                return self.finish(first, last);
+            }
+            if !next_turn() {
+                // One last look: a core that was held up does not report what never failed.
+                if self.look(mmio, last)? {
+                    return self.finish(first, last);
+                }
+                return Err(QueueError::Timeout);
+            }
+        }
+    }
+
+    /// Writes the batch and publishes it. `None`: no space yet.
+    fn produce(&self, mmio: &Mmio, commands: &[Cmd]) -> Result<Option<(u64, u64)>, QueueError> {
+        let mut inner = self.inner.lock();
+        if inner.dead {
+            return Err(QueueError::Dead);
+        }
+        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if inner.producer.space() < count {
+            self.observe(mmio, &mut inner)?;
+        }
+        let Some(first) = inner.producer.reserve(count) else { return Ok(None) };
+        let last = first + u64::from(count) - 1;
+        for (position, command) in (first..last).zip(commands) {
+            self.put(inner.producer.index(position), command);
+        }
+        // The cookie is the sync's position, taken under the lock.
+        self.put(inner.producer.index(last), &self.sync(&inner.producer, last));
+        self.publish(&inner.producer, first, count);
+        mmio.set(regs::CMDQ_PROD, inner.producer.prod().get());
+        inner.counts.commands += u64::from(count);
+        let inside = commands.iter().filter(|command| command.is_sync()).count();
+        inner.counts.syncs += 1 + inside as u64;
+        inner.counts.prod_writes += 1;
+        Ok(Some((first, last)))
+    }
+
+    fn put(&self, index: u32, command: &Cmd) {
+        let at = index as usize * 2;
+        self.table.store(at, command.0[0]);
+        self.table.store(at + 1, command.0[1]);
+    }
+
+    /// Makes the entries of `[first, first + count)` visible before PROD names them.
+    fn publish(&self, producer: &Producer, first: u64, count: u32) {
+        let ring = producer.ring();
+        let index = producer.index(first);
+        let before_end = count.min(ring.entries() - index);
+        self.table.publish(index as usize * 2, before_end as usize * 2);
+        if before_end < count {
+            self.table.publish(0, (count - before_end) as usize * 2);
+        }
+    }
+
+    fn sync(&self, producer: &Producer, position: u64) -> Cmd {
+        match &self.completion {
+            Completion::Poll => Cmd::sync(),
+            Completion::Message(words) => {
+                let offset = u64::from(producer.index(position)) * 8;
+                let pa = PhysAddr::new(words.pa().get() + offset);
+                Cmd::sync_msi(pa, Self::cookie(position))
+            }
+        }
+    }
+
+    /// Never 0, which is what the message words start as.
+    const fn cookie(position: u64) -> u32 {
+        (position as u32).wrapping_add(1)
+    }
+
+    /// Whether the message of the sync at `position`, or of a later one there, has come.
+    fn signalled(&self, position: u64) -> bool {
+        let Completion::Message(words) = &self.completion else { return false };
+        let index = self.inner.lock().producer.index(position) as usize;
+        let word = words.load(index) as u32;
+        let come = word.wrapping_sub(Self::cookie(position)) as i32 >= 0 && word != 0;
+        if come {
+            words.refresh(index, 1);
+        }
+        come
+    }
+
+    /// Reads CMDQ_CONS, recovers from errors; whether the SMMU is past `position`.
+    fn look(&self, mmio: &Mmio, position: u64) -> Result<bool, QueueError> {
+        let mut inner = self.inner.lock();
+        if inner.dead {
+            return Err(QueueError::Dead);
+        }
+        self.observe(mmio, &mut inner)?;
+        if inner.producer.passed(position) {
+            return Ok(true);
+        }
+        self.recover(mmio, &mut inner)?;
+        Ok(false)
+    }
+
+    fn observe(&self, mmio: &Mmio, inner: &mut Inner) -> Result<(), QueueError> {
+        let cons = inner.producer.ring().pointer(mmio.get(regs::CMDQ_CONS));
+        self.learn(inner, cons)
+    }
+
+    fn learn(&self, inner: &mut Inner, cons: Pointer) -> Result<(), QueueError> {
+        inner.producer.observe(cons).map_err(|_| {
+            inner.dead = true;
+            QueueError::Dead
+        })
+    }
+
+    /// Handles GERROR.CMDQ_ERR and GERROR.SFM_ERR if they are active (§7.1, §7.5).
+    pub fn check_errors(&self, mmio: &Mmio) -> Result<(), QueueError> {
+        let mut inner = self.inner.lock();
+        if inner.dead {
+            return Err(QueueError::Dead);
+        }
+        self.recover(mmio, &mut inner)
+    }
+
+    /// Acknowledges those active errors that are in `mask`, under the lock that CMDQ_ERR's
+    /// acknowledgement takes too.
+    pub fn acknowledge(&self, mmio: &Mmio, mask: u32) {
+        let _inner = self.inner.lock();
+        let acknowledged = mmio.get(regs::GERRORN);
+        let active = mmio.get(regs::GERROR) ^ acknowledged;
+        mmio.set(regs::GERRORN, acknowledged ^ (active & mask));
+    }
+
+    fn recover(&self, mmio: &Mmio, inner: &mut Inner) -> Result<(), QueueError> {
+        // An error is active while its bits in the two registers differ (§6.3.19).
+        let acknowledged = mmio.get(regs::GERRORN);
+        let active = mmio.get(regs::GERROR) ^ acknowledged;
+        let is_active =
+            |field: tock_registers::fields::Field<u32, GERROR::Register>| field.read(active) != 0;
+        if is_active(GERROR::SFM_ERR) {
+            inner.dead = true;
+            return Err(QueueError::Dead);
+        }
+        if !is_active(GERROR::CMDQ_ERR) {
+            return Ok(());
+        }
+        let cons = mmio.read(regs::CMDQ_CONS);
+        let pointer = inner.producer.ring().pointer(cons.get());
+        self.learn(inner, pointer)?;
+        let position = inner.producer.consumed();
+        inner.retry = match inner.retry {
+            (at, count) if at == position => (at, count + 1),
+            _ => (position, 1),
+        };
+        if inner.retry.1 > RETRIES_MAX {
+            inner.dead = true;
+            return Err(QueueError::Dead);
+        }
+        match cons.read_as_enum(CMDQ_CONS::ERR) {
+            // The fetch aborted: the command is fetched again after the acknowledgement.
+            Some(CMDQ_CONS::ERR::Value::Abt) => {}
+            // The CMD_SYNC is repeated, so that what else it waits for completes.
+            Some(CMDQ_CONS::ERR::Value::AtcInvSync) => {
+                inner.producer.fail(position, Failure::DeviceTlb);
+            }
+            // Illegal, or a code of the future: the command is replaced by a CMD_SYNC.
+            _ => {
+                let index = inner.producer.index(position);
+                let opcode = (self.table.load(index as usize * 2) & 0xff) as u8;
+                inner.producer.fail(position, Failure::Illegal(opcode));
+                self.put(index, &Cmd::sync());
+                self.table.publish(index as usize * 2, 2);
+            }
+        }
+        // Last: from here on the SMMU fetches again.
+        let bit = GERROR::CMDQ_ERR::SET.mask();
+        mmio.set(regs::GERRORN, acknowledged ^ bit);
+        Ok(())
+    }
+
+    fn finish(&self, first: u64, last: u64) -> Result<(), QueueError> {
+        match self.inner.lock().producer.verdict(first, last) {
+            Ok(()) => Ok(()),
+            Err(Some(Failure::Illegal(opcode))) => Err(QueueError::Illegal(opcode)),
+            Err(Some(Failure::DeviceTlb)) => Err(QueueError::DeviceTlb),
+            Err(None) => Err(QueueError::Timeout),
+        }
+    }
+}

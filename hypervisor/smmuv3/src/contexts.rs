@@ -1,0 +1,164 @@
+//! Context descriptors of streams whose table the hypervisor owns.
+
+use palisade_hal::{Env, StreamId, SubstreamId, barrier};
+use palisade_iommu::{Context, DriverError, StallModel};
+
+use crate::cdtab::{CD_WORDS, ContextTable};
+use crate::encode::{CdStage1, cd_quiesced, cd_stage1};
+use crate::entry::{EntryWriter, breaks, write_entry};
+use crate::error::QueueError;
+use crate::memory::Table;
+use crate::smmu::{Smmu, Streams};
+use crate::spec::{Cd, Cmd, Words};
+use crate::used::cd_used;
+
+/// Writes one live CD.
+struct CdWriter<'a, E: Env> {
+    smmu: &'a Smmu<E>,
+    table: &'a Table,
+    first: usize,
+    stream: StreamId,
+    substream: SubstreamId,
+}
+
+impl<E: Env> EntryWriter for CdWriter<'_, E> {
+    type Error = QueueError;
+
+    fn used(&self, entry: &Words) -> Words {
+        cd_used(entry)
+    }
+
+    fn safe(&self, _current: &Words, _target: &Words) -> Words {
+        [0; 8]
+    }
+
+    fn store(&mut self, word: usize, value: u64) {
+        self.table.store(self.first + word, value);
+    }
+
+    fn sync(&mut self) -> Result<(), QueueError> {
+        self.table.publish(self.first, CD_WORDS);
+        self.smmu.run(&[Cmd::cfgi_cd(self.stream, self.substream, true)])
+    }
+}
+
+/// A field of TCR_EL1 (DDI 0487).
+const fn tcr_field(tcr: u64, high: u32, low: u32) -> u8 {
+    ((tcr >> low) & ((1 << (high - low + 1)) - 1)) as u8
+}
+
+impl<E: Env> Smmu<E> {
+    /// Checks a context and turns it into a CD.
+    pub(crate) fn descriptor(&self, context: &Context) -> Result<Cd, DriverError> {
+        let features = &self.features;
+        let tcr = context.tcr;
+        let asid = context.asid.get();
+        if u32::from(asid) >> features.asid_bits != 0 {
+            return Err(DriverError::Argument("ASID"));
+        }
+        let t0sz = tcr_field(tcr, 5, 0);
+        let tg0 = tcr_field(tcr, 15, 14);
+        if !context.quiet {
+            if !(16..=39).contains(&t0sz) {
+                return Err(DriverError::Argument("T0SZ"));
+            }
+            let granule = match tg0 {
+                0 => 1 << 12,
+                1 => 1 << 16,
+                2 => 1 << 14,
+                _ => 0,
+            };
+            if features.granules & granule == 0 {
+                return Err(DriverError::Argument("granule"));
+            }
+            if context.table & 0xf != 0 || context.table >> 52 != 0 {
+                return Err(DriverError::Argument("root"));
+            }
+        }
+        // The output size is the smaller of what is asked and what there is (§5.4, IPS).
+        let ips = tcr_field(tcr, 34, 32);
+        if ips > 6 {
+            return Err(DriverError::Argument("IPS"));
+        }
+        let ha = tcr_field(tcr, 39, 39) == 1;
+        let hd = tcr_field(tcr, 40, 40) == 1;
+        if (ha && features.httu < 1) || (hd && (features.httu < 2 || !ha)) {
+            return Err(DriverError::Unsupported("hardware update"));
+        }
+        let stall = match features.stall {
+            StallModel::Selectable => context.stalls,
+            StallModel::Never if context.stalls => return Err(DriverError::Unsupported("stall")),
+            StallModel::Never => false,
+            StallModel::Forced => true,
+        };
+        let mut cd = cd_stage1(&CdStage1 {
+            t0sz,
+            tg0,
+            walk: (tcr_field(tcr, 9, 8), tcr_field(tcr, 11, 10), tcr_field(tcr, 13, 12)),
+            ips,
+            ha,
+            hd,
+            stall,
+            asid,
+            aset: context.private,
+            ttb0: context.table,
+            mair: context.mair,
+        });
+        // A stalled fault that is not recorded could never be answered.
+        Cd::R.set(&mut cd.0, u64::from(context.record || stall));
+        if context.quiet {
+            cd = cd_quiesced(&cd, features.stall == StallModel::Forced);
+        }
+        Ok(cd)
+    }
+
+    fn table_of(streams: &Streams, stream: StreamId) -> Result<&ContextTable, DriverError> {
+        streams.contexts.get(&stream.get()).ok_or(DriverError::State(stream))
+    }
+
+    /// Brings the descriptor of `substream` to `target`, by way of a quiesced one where there is
+    /// no hitless way from one live address space to another.
+    pub(crate) fn set_context(
+        &self,
+        streams: &mut Streams,
+        stream: StreamId,
+        substream: SubstreamId,
+        target: &Words,
+    ) -> Result<(), DriverError> {
+        let contexts = Self::table_of(streams, stream)?;
+        let current = contexts.read(stream, substream)?;
+        let (table, first) = contexts.entry(stream, substream)?;
+        let mut writer = CdWriter { smmu: self, table, first, stream, substream };
+        barrier::dsb_st();
+        let live = |words: &Words| Cd::V.get(words) == 1;
+        let mut target = *target;
+        if Cd::EPD0.get(&target) == 1 && live(&current) {
+            // Without walks the memory attributes mean nothing; keeping them spares a break.
+            Cd::MAIR.set(&mut target, Cd::MAIR.get(&current));
+        }
+        let outcome = if live(&current) && live(&target) && breaks(&writer, &current, &target) {
+            self.by_way_of_quiet(&mut writer, &current, &target)
+        } else {
+            write_entry(&mut writer, &current, &target).map(|_| ())
+        };
+        outcome.map_err(|error| self.fail_stream(streams, stream, error))
+    }
+
+    /// From one live address space to another: translation off, then one word after the other,
+    /// then on. Each step is hitless, and in between transactions terminate.
+    fn by_way_of_quiet(
+        &self,
+        writer: &mut CdWriter<'_, E>,
+        current: &Words,
+        target: &Words,
+    ) -> Result<(), QueueError> {
+        let mut from = *current;
+        let mut to = cd_quiesced(&Cd(from), self.features.stall == StallModel::Forced).0;
+        write_entry(writer, &from, &to)?;
+        for (word, &value) in target.iter().enumerate().skip(1) {
+            (from, to[word]) = (to, value);
+            write_entry(writer, &from, &to)?;
+        }
+        write_entry(writer, &to, target).map(|_| ())
+    }
+}

@@ -1,0 +1,278 @@
+//! [`IommuDriver`]: what the core asks for, in the order of its trait.
+
+use core::sync::atomic::Ordering;
+
+use palisade_hal::{Env, StreamId, SubstreamId, Vmid};
+use palisade_iommu::{
+    Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultRecord,
+    Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
+};
+
+use crate::batch::Batch;
+use crate::cdtab::ContextTable;
+use crate::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
+use crate::error::QueueError;
+use crate::nested::guest_ste;
+use crate::smmu::{Smmu, Streams};
+use crate::spec::{Cmd, Eats, ResumeAction, S1Dss, Ste};
+
+/// The VMID of streams without a stage 2; no VM has it.
+const NO_VMID: u16 = 0;
+
+impl<E: Env> Smmu<E> {
+    fn check_alive(&self) -> Result<(), DriverError> {
+        if self.dead.load(Ordering::Acquire) { Err(DriverError::Dead) } else { Ok(()) }
+    }
+
+    /// Installs a translating entry and notes what the stream may do.
+    fn install(
+        &self,
+        streams: &mut Streams,
+        stream: StreamId,
+        mut ste: Ste,
+        policy: StreamPolicy,
+    ) -> Result<(), DriverError> {
+        // Floods of one fault become one record where hardware can merge them.
+        Ste::MEV.set(&mut ste.0, 1);
+        // A stall that starts under the old configuration would survive it.
+        let before = self.read_state(streams, stream);
+        self.set_entry(streams, stream, &ste)?;
+        let ats = Ste::EATS.get(&ste.0) == Eats::Full as u64;
+        streams.policies.insert(stream.get(), StreamPolicy { ats, ..policy });
+        if before == StreamState::Abort {
+            // The event lock is never waited for under the configuration lock.
+            if let Some(mut inputs) = self.inputs.try_lock() {
+                inputs.storm.forget(stream);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
+    fn capabilities(&self) -> Capabilities {
+        self.features.capabilities(self.stream_bits)
+    }
+
+    fn prepare(&self, stream: StreamId) -> Result<(), DriverError> {
+        self.check_alive()?;
+        self.prepare_entry(&mut self.streams.lock(), stream)
+    }
+
+    fn attach(
+        &self,
+        stream: StreamId,
+        stage_two: &StageTwo,
+        policy: StreamPolicy,
+    ) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let stage2 = self.stage_two(stage_two, policy)?;
+        let ste = ste_stage2(self.features.image(), &stage2);
+        self.install(&mut self.streams.lock(), stream, ste, policy)
+    }
+
+    fn attach_identity(&self, stream: StreamId) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let ste = ste_bypass(self.features.image());
+        let mut streams = self.streams.lock();
+        self.set_entry(&mut streams, stream, &ste)?;
+        streams.policies.insert(stream.get(), StreamPolicy::default());
+        Ok(())
+    }
+
+    fn detach(&self, stream: StreamId) -> Result<(), DriverError> {
+        self.check_alive()?;
+        self.abort_stream(&mut self.streams.lock(), stream)
+    }
+
+    fn stream_state(&self, stream: StreamId) -> StreamState {
+        if !self.is_alive() {
+            return StreamState::Abort;
+        }
+        self.read_state(&self.streams.lock(), stream)
+    }
+
+    fn create_contexts(
+        &self,
+        stream: StreamId,
+        bits: u8,
+        view: &dyn ContextView,
+    ) -> Result<(), DriverError> {
+        self.check_alive()?;
+        if !self.features.stage1 {
+            return Err(DriverError::Unsupported("stage 1"));
+        }
+        let mut streams = self.streams.lock();
+        if streams.contexts.contains_key(&stream.get()) {
+            return Err(DriverError::State(stream));
+        }
+        let table = ContextTable::new(&self.frames, &self.features, bits, view)?;
+        streams.contexts.insert(stream.get(), table);
+        Ok(())
+    }
+
+    fn destroy_contexts(
+        &self,
+        stream: StreamId,
+        view: &dyn ContextView,
+    ) -> Result<(), DriverError> {
+        let mut streams = self.streams.lock();
+        let state = self.read_state(&streams, stream);
+        if self.is_alive() && !matches!(state, StreamState::Abort | StreamState::Stage2) {
+            return Err(DriverError::State(stream));
+        }
+        let table = streams.contexts.remove(&stream.get()).ok_or(DriverError::State(stream))?;
+        drop(streams);
+        let forget = || self.run_all(&[Cmd::cfgi_cd_all(stream)]);
+        table.destroy(&self.agent, view, &forget)
+    }
+
+    fn attach_contexts(
+        &self,
+        stream: StreamId,
+        stage_two: Option<&StageTwo>,
+        default: DefaultSubstream,
+        policy: StreamPolicy,
+    ) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let stage2 = stage_two.map(|two| self.stage_two(two, policy)).transpose()?;
+        if !self.features.stage1 {
+            return Err(DriverError::Unsupported("stage 1"));
+        }
+        let mut streams = self.streams.lock();
+        let contexts = streams.contexts.get(&stream.get()).ok_or(DriverError::State(stream))?;
+        let stage1 = SteStage1 {
+            s1_fmt: contexts.format(),
+            s1_context_ptr: contexts.pointer(),
+            s1_cd_max: contexts.bits(),
+            s1_dss: match default {
+                DefaultSubstream::Terminate => S1Dss::Terminate,
+                DefaultSubstream::Bypass => S1Dss::Bypass,
+                DefaultSubstream::Zero => S1Dss::Substream0,
+            },
+            stall: policy.stalls,
+            ats: policy.ats && self.features.ats,
+        };
+        let image = self.features.image();
+        let ste = match &stage2 {
+            Some(stage2) => ste_nested(image, &stage1, stage2),
+            None => ste_stage1(image, &stage1, NO_VMID),
+        };
+        self.install(&mut streams, stream, ste, policy)
+    }
+
+    fn prepare_context(
+        &self,
+        stream: StreamId,
+        substream: SubstreamId,
+        view: &dyn ContextView,
+    ) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let mut streams = self.streams.lock();
+        let table = streams.contexts.get_mut(&stream.get()).ok_or(DriverError::State(stream))?;
+        if table.prepare(substream, &self.frames, self.features.coherent, view)? {
+            // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
+            self.run(&[Cmd::cfgi_cd(stream, substream, false)])
+                .map_err(|error| self.fail_stream(&mut streams, stream, error))?;
+        }
+        Ok(())
+    }
+
+    fn write_context(
+        &self,
+        stream: StreamId,
+        substream: SubstreamId,
+        context: Option<&Context>,
+    ) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let target = match context {
+            Some(context) => self.descriptor(context)?.0,
+            None => [0; 8],
+        };
+        self.set_context(&mut self.streams.lock(), stream, substream, &target)
+    }
+
+    fn attach_nested(
+        &self,
+        stream: StreamId,
+        stage_two: &StageTwo,
+        policy: StreamPolicy,
+        words: &[u64; 8],
+    ) -> Result<StreamState, DriverError> {
+        self.check_alive()?;
+        // EATS is never the guest's, nor on while a guest writes its own entries.
+        let policy = StreamPolicy { ats: false, ..policy };
+        let stage2 = self.stage_two(stage_two, policy)?;
+        let ste = guest_ste(&self.features, words, &stage2, policy)?;
+        let mut streams = self.streams.lock();
+        if Ste::CONFIG.get(&ste.0) == 0 {
+            self.abort_stream(&mut streams, stream)?;
+        } else {
+            self.install(&mut streams, stream, ste, policy)?;
+        }
+        Ok(self.read_state(&streams, stream))
+    }
+
+    fn cache_invalidate(
+        &self,
+        vmid: Vmid,
+        stream: &dyn Fn(u32) -> Option<StreamId>,
+        words: &[[u64; 2]],
+    ) -> Result<usize, (usize, DriverError)> {
+        self.check_alive().map_err(|error| (0, error))?;
+        let mut batch = Batch::new(self);
+        let mut refused = None;
+        for (at, words) in words.iter().enumerate() {
+            match self.guest_command(vmid, stream, words) {
+                Ok((phase, command)) => {
+                    // Nothing counts as done when the SMMU does not answer.
+                    batch.push(phase, command).map_err(|error| (0, self.judge(error)))?;
+                }
+                Err(error) => {
+                    refused = Some((at, error));
+                    break;
+                }
+            }
+        }
+        batch.finish().map_err(|error| (0, self.judge(error)))?;
+        refused.map_or(Ok(words.len()), Err)
+    }
+
+    fn invalidate(&self, batch: &[Invalidation]) -> Result<(), DriverError> {
+        self.check_alive()?;
+        self.invalidate_all(batch)
+    }
+
+    fn resume(&self, stream: StreamId, tag: u16, response: Response) -> Result<(), DriverError> {
+        self.check_alive()?;
+        if !self.can_stall() {
+            return Err(DriverError::Unsupported("stall"));
+        }
+        let action = match response {
+            Response::Retry => ResumeAction::Retry,
+            Response::Abort => ResumeAction::Abort,
+            Response::Terminate if self.features.term_abort_only => ResumeAction::Abort,
+            Response::Terminate => ResumeAction::TerminateSilently,
+        };
+        self.run(&[Cmd::resume(stream, tag, action)]).map_err(|error| match error {
+            QueueError::Timeout => self.fail_stream(&mut self.streams.lock(), stream, error),
+            other => self.judge(other),
+        })
+    }
+
+    fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
+        let drained = self.drain_all(sink, budget);
+        if self.features.pri {
+            self.deny_page_requests();
+        }
+        drained
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.dead.load(Ordering::Acquire)
+    }
+
+    fn shutdown(&self) {
+        self.power_down();
+    }
+}

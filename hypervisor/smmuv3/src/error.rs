@@ -1,0 +1,42 @@
+//! Errors of the driver's own making.
+
+use thiserror::Error;
+
+use crate::features::Unsupported;
+
+/// Why an SMMU could not be brought up. It aborts every stream then, as far as it answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum BringUpError {
+    /// The SMMU lacks something.
+    #[error("unsupported SMMU: {0}")]
+    Unsupported(#[from] Unsupported),
+    /// A register did not reach the value written to it in time.
+    #[error("{0} did not acknowledge in time")]
+    Register(&'static str),
+    /// The first invalidations failed.
+    #[error("initial invalidation: {0}")]
+    Invalidation(QueueError),
+    /// No memory for tables or queues.
+    #[error("out of memory for tables and queues")]
+    NoMemory,
+    /// The register block is shorter than the two pages of §6.2.
+    #[error("register block is too short")]
+    Registers,
+}
+
+/// Why commands did not complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum QueueError {
+    /// CMD_SYNC was not passed by its deadline; what it should have completed is unknown.
+    #[error("CMD_SYNC timed out")]
+    Timeout,
+    /// CERROR_ILL: the command with this opcode was refused and replaced by a CMD_SYNC.
+    #[error("illegal command {0:#04x}")]
+    Illegal(u8),
+    /// CERROR_ATC_INV_SYNC: a device TLB did not answer.
+    #[error("device TLB invalidation timed out")]
+    DeviceTlb,
+    /// The queue is beyond repair: aborts on every fetch, impossible indexes, service failure.
+    #[error("command queue is dead")]
+    Dead,
+}

@@ -1,0 +1,124 @@
+//! Draining what the SMMU reports: events, page requests, global errors (§7, §8).
+
+use core::sync::atomic::Ordering;
+
+use palisade_hal::{Env, StreamId, SubstreamId};
+use palisade_iommu::{Drained, FaultRecord, StreamState};
+
+use crate::decode::decode;
+use crate::error::QueueError;
+use crate::regs::{self, GERROR};
+use crate::smmu::{Inputs, Smmu};
+use crate::spec::{Cmd, EventRecord, PageRequest, PriResponse};
+use crate::storm::Verdict;
+
+/// Page requests answered per call.
+const REQUESTS_PER_CALL: usize = 32;
+
+impl<E: Env> Smmu<E> {
+    /// See [`palisade_iommu::IommuDriver::drain_events`].
+    pub(crate) fn drain_all(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
+        let mut inputs = self.inputs.lock();
+        let Inputs { events, storm, pending, .. } = &mut *inputs;
+        let now = self.env.now();
+        let drain = events.drain(&self.mmio, budget, |words| {
+            let fault = decode(&EventRecord(*words));
+            match storm.record(fault.stream, now) {
+                Verdict::Deliver => sink(&fault),
+                Verdict::Contain => {
+                    sink(&fault);
+                    // Where the list is full the stream is over its budget still: forgetting it
+                    // makes its next records put it here again.
+                    if pending.try_push(fault.stream).is_err() {
+                        storm.forget(fault.stream);
+                    }
+                }
+                Verdict::Drop => {}
+            }
+        });
+        drop(inputs);
+        let lost = self.check_global_errors();
+        self.contain_pending();
+        Drained { records: drain.entries, overflowed: drain.overflowed || lost, more: drain.more }
+    }
+
+    /// Sets the streams that went over their event budget to abort, each with one message. Does
+    /// not wait for a configuration change under way: the next call does it then.
+    fn contain_pending(&self) {
+        if self.inputs.lock().pending.is_empty() {
+            return;
+        }
+        let Some(mut streams) = self.streams.try_lock() else { return };
+        while let Some(stream) = { self.inputs.lock().pending.pop() } {
+            if self.read_state(&streams, stream) == StreamState::Abort {
+                continue;
+            }
+            log::warn!("smmuv3: stream {stream}: too many faults, it is set to abort");
+            if let Err(error) = self.abort_stream(&mut streams, stream) {
+                log::error!("smmuv3: stream {stream}: containing it failed: {error}");
+            }
+        }
+    }
+
+    /// Answers page requests: nothing is paged, so each group is refused at its last request.
+    pub fn deny_page_requests(&self) {
+        let mut inputs = self.inputs.lock();
+        let Some(requests) = &mut inputs.requests else { return };
+        let mut answers: arrayvec::ArrayVec<Cmd, REQUESTS_PER_CALL> = arrayvec::ArrayVec::new();
+        requests.drain(&self.mmio, REQUESTS_PER_CALL, |words| {
+            if PageRequest::LAST.get(words) == 0 {
+                return;
+            }
+            let stream = StreamId::new(PageRequest::STREAM_ID.get(words) as u32);
+            let number = SubstreamId::new(PageRequest::SUBSTREAM_ID.get(words) as u32);
+            let substream = (PageRequest::SSV.get(words) == 1).then_some(number);
+            let group = PageRequest::PRG_INDEX.get(words) as u16;
+            // The drain's budget is the list's capacity.
+            let _ = answers.try_push(Cmd::pri_resp(stream, substream, group, PriResponse::Failure));
+        });
+        drop(inputs);
+        if !answers.is_empty()
+            && let Err(error) = self.run(&answers)
+        {
+            log::error!("smmuv3: page request responses: {error}");
+        }
+    }
+
+    /// Handles SMMU_GERROR (§7.5): the interrupt's work, and part of every drain. Answers whether
+    /// event records may have been lost.
+    pub fn check_global_errors(&self) -> bool {
+        if self.dead.load(Ordering::Acquire) {
+            return false;
+        }
+        let active = self.mmio.get(regs::GERROR) ^ self.mmio.get(regs::GERRORN);
+        if active == 0 {
+            return false;
+        }
+        let is_active =
+            |field: tock_registers::fields::Field<u32, GERROR::Register>| field.read(active) != 0;
+        if is_active(GERROR::SFM_ERR) {
+            log::error!("smmuv3: service failure mode");
+            self.die();
+            return true;
+        }
+        if is_active(GERROR::CMDQ_ERR)
+            && let Err(QueueError::Dead) = self.queue.check_errors(&self.mmio)
+        {
+            self.die();
+            return true;
+        }
+        // Aborted writes of records or messages: what was lost is lost, and told. Completion
+        // messages are not waited for alone.
+        let simple = GERROR::EVENTQ_ABT_ERR::SET
+            + GERROR::PRIQ_ABT_ERR::SET
+            + GERROR::MSI_CMDQ_ABT_ERR::SET
+            + GERROR::MSI_EVENTQ_ABT_ERR::SET
+            + GERROR::MSI_PRIQ_ABT_ERR::SET
+            + GERROR::MSI_GERROR_ABT_ERR::SET;
+        if active & simple.mask() != 0 {
+            self.queue.acknowledge(&self.mmio, simple.mask());
+            log::warn!("smmuv3: global error {active:#x} acknowledged");
+        }
+        is_active(GERROR::EVENTQ_ABT_ERR)
+    }
+}

@@ -1,0 +1,135 @@
+//! The core's invalidations in commands (§4.3 to §4.5).
+
+use palisade_hal::{Env, StreamId};
+use palisade_iommu::{DriverError, Invalidation};
+
+use crate::batch::{Batch, Phase};
+use crate::command::ATC_SIZE_ALL;
+use crate::error::QueueError;
+use crate::range::{Span, atc_cover, cover};
+use crate::smmu::Smmu;
+use crate::spec::Cmd;
+
+/// log2 of a size that should be a power of two; 0 for one that is not.
+const fn log2(size: u64) -> u32 {
+    if size.is_power_of_two() { size.trailing_zeros() } else { 0 }
+}
+
+fn span(start: u64, size: u64, granule: u64, leaf: Option<u64>) -> Span {
+    Span { start, size, granule: log2(granule), leaf: leaf.map(log2).filter(|&leaf| leaf > 0) }
+}
+
+impl<E: Env> Smmu<E> {
+    /// Carries out `batch` in order; see [`palisade_iommu::IommuDriver::invalidate`].
+    pub(crate) fn invalidate_all(&self, batch: &[Invalidation]) -> Result<(), DriverError> {
+        // Device TLBs need to know which streams have one, so they need the configuration lock;
+        // everything else does not.
+        match self.send(batch) {
+            Ok(()) => Ok(()),
+            Err(QueueError::DeviceTlb) => Err(self.blame_devices(batch)),
+            Err(error) => Err(self.judge(error)),
+        }
+    }
+
+    fn send(&self, batch: &[Invalidation]) -> Result<(), QueueError> {
+        let mut commands = Batch::new(self);
+        for invalidation in batch {
+            self.encode(&mut commands, invalidation)?;
+        }
+        commands.finish()
+    }
+
+    fn encode(
+        &self,
+        commands: &mut Batch<'_, E>,
+        invalidation: &Invalidation,
+    ) -> Result<(), QueueError> {
+        let Self { features, .. } = self;
+        match *invalidation {
+            Invalidation::All => {
+                if features.hyp {
+                    commands.push(Phase::Stage2, Cmd::tlbi_el2_all())?;
+                }
+                commands.push(Phase::Stage2, Cmd::tlbi_nsnh_all())
+            }
+            // Each stage has its commands only where it is implemented (§4.4.2, §4.4.3).
+            Invalidation::Vmid(vmid) if features.stage2 => {
+                commands.push(Phase::Stage2, Cmd::tlbi_s12_vmall(vmid))
+            }
+            Invalidation::Vmid(vmid) | Invalidation::StageOneOf(vmid) if features.stage1 => {
+                commands.push(Phase::Stage1, Cmd::tlbi_nh_all(vmid))
+            }
+            Invalidation::Vmid(_) | Invalidation::StageOneOf(_) => Ok(()),
+            Invalidation::StageTwo { vmid, start, size, granule, leaf } => {
+                if !features.stage2 {
+                    return Ok(());
+                }
+                let span = span(start.get(), size, granule, leaf);
+                commands.push_cover(
+                    Phase::Stage2,
+                    cover(&span, features.ril, features.ds),
+                    |ipa, leaf| Cmd::tlbi_s2_ipa(vmid, ipa, leaf),
+                    Cmd::tlbi_s12_vmall(vmid),
+                )
+            }
+            Invalidation::Asid { vmid, asid } if features.stage1 => {
+                commands.push(Phase::Stage1, Cmd::tlbi_nh_asid(vmid, asid))
+            }
+            Invalidation::StageOne { vmid, asid, start, size, granule, leaf }
+                if features.stage1 =>
+            {
+                let span = span(start.get(), size, granule, leaf);
+                commands.push_cover(
+                    Phase::Stage1,
+                    cover(&span, features.ril, features.ds),
+                    |va, leaf| Cmd::tlbi_nh_va(vmid, asid, va, leaf),
+                    Cmd::tlbi_nh_asid(vmid, asid),
+                )
+            }
+            Invalidation::Context { stream, substream } if features.stage1 => {
+                commands.push(Phase::Configuration, Cmd::cfgi_cd(stream, substream, true))
+            }
+            Invalidation::Contexts(stream) if features.stage1 => {
+                commands.push(Phase::Configuration, Cmd::cfgi_cd_all(stream))
+            }
+            Invalidation::Asid { .. }
+            | Invalidation::StageOne { .. }
+            | Invalidation::Context { .. }
+            | Invalidation::Contexts(_) => Ok(()),
+            Invalidation::Device { stream, substream, start, size } => {
+                if !self.has_device_tlb(stream) {
+                    return Ok(());
+                }
+                let all = Some((0, ATC_SIZE_ALL));
+                let span = if size == u64::MAX { all } else { atc_cover(start.get(), size) };
+                match span {
+                    Some((address, size)) => {
+                        commands.push(Phase::Device, Cmd::atc_inv(stream, substream, address, size))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Whether `stream` was allowed ATS: only then is CMD_ATC_INV legal and needed.
+    pub(crate) fn has_device_tlb(&self, stream: StreamId) -> bool {
+        let streams = self.streams.lock();
+        self.features.ats && streams.policies.get(&stream.get()).is_some_and(|policy| policy.ats)
+    }
+
+    /// Device TLBs did not answer; which ones is not told. All that were asked abort for good.
+    fn blame_devices(&self, batch: &[Invalidation]) -> DriverError {
+        let mut streams = self.streams.lock();
+        let mut blamed = None;
+        for invalidation in batch {
+            let Invalidation::Device { stream, .. } = *invalidation else { continue };
+            if streams.policies.get(&stream.get()).is_some_and(|policy| policy.ats) {
+                let error = self.fail_stream(&mut streams, stream, QueueError::DeviceTlb);
+                blamed.get_or_insert(error);
+            }
+        }
+        drop(streams);
+        blamed.unwrap_or_else(|| self.judge(QueueError::DeviceTlb))
+    }
+}

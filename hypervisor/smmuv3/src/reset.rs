@@ -1,0 +1,318 @@
+//! Bring-up, take-over and shutdown (§3.11, §6.3.9, §6.3.14).
+//!
+//! The order is the safety argument: GBPA aborts before anything else is written, so whatever
+//! firmware left, there is no instant at which a stream bypasses.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use arrayvec::ArrayVec;
+use palisade_hal::mmio::{Mmio, Reg};
+use palisade_hal::{Deadline, Env};
+use palisade_mem::{Agent, Frames};
+use spin::Mutex;
+
+use crate::cmdq::CommandQueue;
+use crate::error::BringUpError;
+use crate::evtq::{InputQueue, Kind};
+use crate::features::{Features, IdRegisters};
+use crate::regs::{self, CR0, CR1, CR2, GBPA, IRQ_CTRL};
+use crate::smmu::{Inputs, Options, Smmu, Streams};
+use crate::spec::Cmd;
+use crate::storm::Storm;
+use crate::strtab::StreamTable;
+
+/// Makes every stream abort while SMMUEN = 0 (§6.3.14.1): the first thing done to an SMMU.
+///
+/// Harmless on an SMMU that is enabled: the entries of its tables stay in force until CR0 changes.
+///
+/// # Errors
+/// [`BringUpError::Register`] when the update is not accepted in time.
+pub fn abort_by_default(mmio: &Mmio, env: &impl Env, micros: u64) -> Result<(), BringUpError> {
+    let settled = || !mmio.read(regs::GBPA).is_set(GBPA::UPDATE);
+    let wait = || Deadline::after(env, micros).wait(env, settled);
+    if !wait() {
+        return Err(BringUpError::Register("GBPA"));
+    }
+    // Without Update in the same store the write is ignored.
+    mmio.write(regs::GBPA, GBPA::ABORT::SET + GBPA::UPDATE::SET);
+    if !wait() || !mmio.read(regs::GBPA).is_set(GBPA::ABORT) {
+        return Err(BringUpError::Register("GBPA"));
+    }
+    Ok(())
+}
+
+/// Writes a control register and waits for the twin that acknowledges it.
+fn acknowledge<R: tock_registers::RegisterLongName>(
+    mmio: &Mmio,
+    env: &impl Env,
+    micros: u64,
+    register: Reg<u32, R>,
+    twin: Reg<u32, R>,
+    value: u32,
+) -> bool {
+    mmio.set(register, value);
+    Deadline::after(env, micros).wait(env, || mmio.get(twin) == value)
+}
+
+impl<E: Env> Smmu<E> {
+    /// Takes over the SMMU behind `mmio`, whatever state firmware left it in, and enables it with
+    /// every stream aborting.
+    ///
+    /// # Errors
+    /// [`BringUpError`]; every stream aborts then, unless not even GBPA answered.
+    pub fn bring_up(
+        mmio: Mmio,
+        frames: &Arc<Frames>,
+        env: E,
+        options: Options,
+    ) -> Result<Self, BringUpError> {
+        if mmio.bytes() < regs::REGISTER_BYTES {
+            return Err(BringUpError::Registers);
+        }
+        abort_by_default(&mmio, &env, options.register_micros)?;
+        disable(&mmio, &env, options.register_micros)?;
+        let features = Features::new(&IdRegisters::read(&mmio))?;
+        let agent = frames.register_agent("smmu").map_err(|_| BringUpError::NoMemory)?;
+        let parts = Parts::new(frames, &features, &options)?;
+        let smmu = parts.join(mmio, frames, env, features, options, agent);
+        match smmu.enable() {
+            Ok(()) => Ok(smmu),
+            Err(error) => {
+                // Back to where GBPA rules; the memory stays lost, the SMMU may still hold it.
+                smmu.die();
+                Err(error)
+            }
+        }
+    }
+
+    /// The rest of the bring-up, from tables in memory to SMMUEN.
+    fn enable(&self) -> Result<(), BringUpError> {
+        let mmio = &self.mmio;
+        // §6.3.11: tables and queues are Inner Shareable, Write-Back. A non-coherent SMMU reads
+        // what was cleaned.
+        mmio.write(
+            regs::CR1,
+            CR1::TABLE_SH::Inner
+                + CR1::TABLE_OC::WriteBack
+                + CR1::TABLE_IC::WriteBack
+                + CR1::QUEUE_SH::Inner
+                + CR1::QUEUE_OC::WriteBack
+                + CR1::QUEUE_IC::WriteBack,
+        );
+        // §6.3.12: broadcast TLB maintenance is not relied on; StreamIDs out of range are told.
+        mmio.write(regs::CR2, CR2::PTM::SET + CR2::RECINVSID::SET);
+        self.streams.lock().table.install(mmio);
+        self.queue.install(mmio);
+        self.control(CR0::CMDQEN::SET.value)?;
+
+        // Nothing that firmware left may survive. Configuration first: a TLB entry could be made
+        // from a stale STE otherwise (§4.3.6).
+        let mut commands: ArrayVec<Cmd, 8> = ArrayVec::new();
+        commands.push(Cmd::cfgi_all());
+        commands.push(Cmd::sync());
+        if self.features.hyp {
+            commands.push(Cmd::tlbi_el2_all());
+            commands.push(Cmd::sync());
+        }
+        commands.push(Cmd::tlbi_nsnh_all());
+        self.run(&commands).map_err(BringUpError::Invalidation)?;
+
+        {
+            let inputs = self.inputs.lock();
+            inputs.events.install(mmio);
+            let mut enables = CR0::CMDQEN::SET + CR0::EVENTQEN::SET;
+            self.control(enables.value)?;
+            if let Some(requests) = &inputs.requests {
+                requests.install(mmio);
+                enables += CR0::PRIQEN::SET;
+                self.control(enables.value)?;
+            }
+            // Without ATSCHK traffic marked Translated passes whatever its STE says (§3.9.1.2).
+            if self.features.ats {
+                enables += CR0::ATSCHK::SET;
+                self.control(enables.value)?;
+            }
+        }
+        if self.options.interrupts {
+            self.interrupts()?;
+        }
+        self.control(self.enabled())
+    }
+
+    /// CR0 when everything runs.
+    fn enabled(&self) -> u32 {
+        let mut value = CR0::SMMUEN::SET + CR0::CMDQEN::SET + CR0::EVENTQEN::SET;
+        if self.features.pri {
+            value += CR0::PRIQEN::SET;
+        }
+        if self.features.ats {
+            value += CR0::ATSCHK::SET;
+        }
+        value.value
+    }
+
+    fn control(&self, value: u32) -> Result<(), BringUpError> {
+        let micros = self.options.register_micros;
+        if acknowledge(&self.mmio, &self.env, micros, regs::CR0, regs::CR0ACK, value) {
+            Ok(())
+        } else {
+            Err(BringUpError::Register("CR0"))
+        }
+    }
+
+    fn interrupts(&self) -> Result<(), BringUpError> {
+        if self.features.msi {
+            // Address 0 means no message, so the wired interrupts speak (§3.18).
+            mmio_clear(&self.mmio, &[regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0]);
+            if self.features.pri {
+                mmio_clear(&self.mmio, &[regs::PRIQ_IRQ_CFG0]);
+            }
+        }
+        let mut value = IRQ_CTRL::GERROR_IRQEN::SET + IRQ_CTRL::EVENTQ_IRQEN::SET;
+        if self.features.pri {
+            value += IRQ_CTRL::PRIQ_IRQEN::SET;
+        }
+        let micros = self.options.register_micros;
+        let (register, twin) = (regs::IRQ_CTRL, regs::IRQ_CTRLACK);
+        if acknowledge(&self.mmio, &self.env, micros, register, twin, value.value) {
+            Ok(())
+        } else {
+            Err(BringUpError::Register("IRQ_CTRL"))
+        }
+    }
+
+    /// Gives the instance up: SMMUEN = 0, so that GBPA aborts every stream, and every later call
+    /// answers that it is dead. Told once.
+    pub(crate) fn die(&self) {
+        self.queue.kill();
+        if !self.dead.swap(true, Ordering::AcqRel) {
+            log::error!("smmuv3: instance is dead, every stream aborts");
+            if disable(&self.mmio, &self.env, self.options.register_micros).is_err() {
+                log::error!("smmuv3: the instance did not even acknowledge being disabled");
+            }
+        }
+    }
+
+    /// Leaves every stream aborting through GBPA and the SMMU disabled.
+    pub(crate) fn power_down(&self) {
+        self.queue.kill();
+        self.dead.store(true, Ordering::Release);
+        let micros = self.options.register_micros;
+        let blocked = abort_by_default(&self.mmio, &self.env, micros)
+            .and_then(|()| disable(&self.mmio, &self.env, micros));
+        if let Err(error) = blocked {
+            log::error!("smmuv3: shutdown: {error}");
+        }
+    }
+}
+
+fn mmio_clear(mmio: &Mmio, registers: &[Reg<u64>]) {
+    for &register in registers {
+        mmio.set(register, 0);
+    }
+}
+
+/// Stops everything; GBPA aborts already. Interrupts first, so that none is raised by the rest,
+/// and stale errors are acknowledged, so that a new one is seen.
+fn disable(mmio: &Mmio, env: &impl Env, micros: u64) -> Result<(), BringUpError> {
+    if !acknowledge(mmio, env, micros, regs::IRQ_CTRL, regs::IRQ_CTRLACK, 0) {
+        return Err(BringUpError::Register("IRQ_CTRL"));
+    }
+    // SMMUEN alone first: the fields of CR0 change independently, and with ATSCHK gone before
+    // SMMUEN there would be an instant at which Translated traffic passes.
+    let enabled = mmio.get(regs::CR0);
+    for value in [enabled & !CR0::SMMUEN::SET.mask(), 0] {
+        if !acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, value) {
+            return Err(BringUpError::Register("CR0"));
+        }
+    }
+    mmio.set(regs::GERRORN, mmio.get(regs::GERROR));
+    Ok(())
+}
+
+/// The memory of an SMMU before the SMMU knows of it.
+struct Parts {
+    table: StreamTable,
+    queue: CommandQueue,
+    events: InputQueue,
+    requests: Option<InputQueue>,
+}
+
+impl Parts {
+    /// All of it or none.
+    fn new(
+        frames: &Arc<Frames>,
+        features: &Features,
+        options: &Options,
+    ) -> Result<Self, BringUpError> {
+        let none = |_| BringUpError::NoMemory;
+        let coherent = features.coherent;
+        let table = StreamTable::new(frames, features).map_err(none)?;
+        let log2 = options.cmdq_log2.max(2).min(features.cmdq_log2);
+        let messages = options.messages && features.msi;
+        let queue = CommandQueue::new(frames, log2, coherent, messages, options.sync_micros);
+        let Ok(queue) = queue else {
+            table.free();
+            return Err(BringUpError::NoMemory);
+        };
+        let log2 = options.evtq_log2.min(features.evtq_log2);
+        let Ok(events) = InputQueue::new(Kind::Event, frames, log2, coherent) else {
+            table.free();
+            queue.free();
+            return Err(BringUpError::NoMemory);
+        };
+        let mut requests = None;
+        if features.pri {
+            let log2 = options.evtq_log2.min(features.priq_log2);
+            match InputQueue::new(Kind::PageRequest, frames, log2, coherent) {
+                Ok(made) => requests = Some(made),
+                Err(_) => {
+                    table.free();
+                    queue.free();
+                    events.free();
+                    return Err(BringUpError::NoMemory);
+                }
+            }
+        }
+        Ok(Self { table, queue, events, requests })
+    }
+
+    fn join<E: Env>(
+        self,
+        mmio: Mmio,
+        frames: &Arc<Frames>,
+        env: E,
+        features: Features,
+        options: Options,
+        agent: Agent,
+    ) -> Smmu<E> {
+        let ticks = |micros: u64| micros.saturating_mul(env.frequency()) / 1_000_000;
+        let storm = Storm::new(options.storm_events, ticks(options.storm_micros));
+        let stream_bits = self.table.bits();
+        Smmu {
+            mmio,
+            features,
+            options,
+            frames: frames.clone(),
+            agent,
+            queue: self.queue,
+            streams: Mutex::new(Streams {
+                table: self.table,
+                contexts: BTreeMap::new(),
+                policies: BTreeMap::new(),
+                dead: BTreeSet::new(),
+            }),
+            inputs: Mutex::new(Inputs {
+                events: self.events,
+                requests: self.requests,
+                storm,
+                pending: ArrayVec::new(),
+            }),
+            dead: AtomicBool::new(false),
+            stream_bits,
+            env,
+        }
+    }
+}

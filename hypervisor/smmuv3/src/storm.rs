@@ -1,0 +1,130 @@
+//! Event storms: a device over its budget of events is set to abort, once, with one message.
+
+use arrayvec::ArrayVec;
+use palisade_hal::StreamId;
+
+/// Streams watched at a time; the least noisy one makes room for a new one.
+const STREAMS_WATCHED: usize = 16;
+
+/// What to do with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Deliver it.
+    Deliver,
+    /// Deliver it, and set the stream to abort: it just went over its budget.
+    Contain,
+    /// Drop it: the stream is being contained.
+    Drop,
+}
+
+struct Watch {
+    stream: StreamId,
+    since: u64,
+    records: u32,
+    contained: bool,
+}
+
+/// Counts the records of each stream in windows of time.
+pub(crate) struct Storm {
+    watches: ArrayVec<Watch, STREAMS_WATCHED>,
+    budget: u32,
+    window: u64,
+    dropped: u64,
+}
+
+impl Storm {
+    /// At most `budget` records of a stream per `window` ticks.
+    pub fn new(budget: u32, window: u64) -> Self {
+        Self { watches: ArrayVec::new(), budget, window, dropped: 0 }
+    }
+
+    /// Counts one record of `stream` at time `now`.
+    pub fn record(&mut self, stream: StreamId, now: u64) -> Verdict {
+        let (budget, window) = (self.budget, self.window);
+        let watch = self.watch(stream, now);
+        if watch.contained {
+            self.dropped += 1;
+            return Verdict::Drop;
+        }
+        if now.saturating_sub(watch.since) > window {
+            watch.since = now;
+            watch.records = 0;
+        }
+        watch.records += 1;
+        if watch.records > budget {
+            watch.contained = true;
+            return Verdict::Contain;
+        }
+        Verdict::Deliver
+    }
+
+    /// Starts afresh for `stream`: it has a new configuration.
+    pub fn forget(&mut self, stream: StreamId) {
+        self.watches.retain(|watch| watch.stream != stream);
+    }
+
+    /// Records dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn watch(&mut self, stream: StreamId, now: u64) -> &mut Watch {
+        let found = self.watches.iter().position(|watch| watch.stream == stream);
+        let at = found.unwrap_or_else(|| {
+            let fresh = Watch { stream, since: now, records: 0, contained: false };
+            if self.watches.is_full() {
+                let quiet = (0..self.watches.len())
+                    .min_by_key(|&at| (self.watches[at].contained, self.watches[at].records));
+                let at = quiet.unwrap_or(0);
+                self.watches[at] = fresh;
+                at
+            } else {
+                self.watches.push(fresh);
+                self.watches.len() - 1
+            }
+        });
+        &mut self.watches[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contained_once_then_silent_until_reconfigured() {
+        let mut storm = Storm::new(3, 100);
+        let noisy = StreamId::new(1);
+        let verdicts: [Verdict; 6] = core::array::from_fn(|_| storm.record(noisy, 5));
+        use Verdict::{Contain, Deliver, Drop};
+        assert_eq!(verdicts, [Deliver, Deliver, Deliver, Contain, Drop, Drop]);
+        assert_eq!(storm.dropped(), 2);
+        assert_eq!(storm.record(StreamId::new(2), 5), Deliver);
+        storm.forget(noisy);
+        assert_eq!(storm.record(noisy, 6), Deliver);
+    }
+
+    #[test]
+    fn a_window_that_passes_forgives() {
+        let mut storm = Storm::new(2, 100);
+        let stream = StreamId::new(1);
+        for now in [0, 1, 102, 103, 300] {
+            assert_eq!(storm.record(stream, now), Verdict::Deliver);
+        }
+    }
+
+    /// Many quiet streams never push out the noisy one.
+    #[test]
+    fn the_noisy_stream_is_not_forgotten_for_quiet_ones() {
+        let mut storm = Storm::new(50, 1_000_000);
+        let noisy = StreamId::new(1000);
+        let mut contained = false;
+        for round in 0..100u32 {
+            contained |= storm.record(noisy, 0) == Verdict::Contain;
+            for quiet in 0..3 {
+                storm.record(StreamId::new(round * 3 + quiet), 0);
+            }
+        }
+        assert!(contained);
+    }
+}

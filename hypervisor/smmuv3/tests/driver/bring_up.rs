@@ -1,0 +1,148 @@
+//! Bring-up and take-over: the order of register writes is the safety argument.
+
+use crate::fake::{QEMU, bare, bench, options, stream};
+use palisade_iommu::{IommuDriver, StreamState};
+use palisade_smmuv3::{BringUpError, IdRegisters, Smmu, Unsupported};
+
+const GBPA: u64 = 0x44;
+const CR0: u64 = 0x20;
+
+fn writes(fake: &crate::fake::Fake) -> Vec<(u64, u64)> {
+    let state = fake.state();
+    state.accesses.iter().filter(|access| access.0).map(|&(_, at, value)| (at, value)).collect()
+}
+
+/// GBPA with ABORT and Update in one store is the first write of all.
+#[test]
+fn abort_by_default_comes_first() {
+    let bare = bare(QEMU);
+    let fake = bare.fake.clone();
+    let smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    assert_eq!(writes(&fake)[0], (GBPA, 1 << 31 | 1 << 20));
+    assert!(smmu.aborts_by_default());
+}
+
+/// The order of §3.11 and §6.3.9: control and tables before queues, invalidation before SMMUEN.
+#[test]
+fn order_of_registers() {
+    let bare = bare(QEMU);
+    let fake = bare.fake.clone();
+    let _smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    let order: Vec<u64> = writes(&fake).iter().map(|write| write.0).collect();
+    let at = |offset: u64| order.iter().position(|&seen| seen == offset).unwrap();
+    for pair in [GBPA, 0x28, 0x2c, 0x80, 0x88, 0x90, 0xa0].windows(2) {
+        assert!(at(pair[0]) < at(pair[1]), "{:#x} before {:#x}", pair[0], pair[1]);
+    }
+    // Every change of CR0, in order: nothing, the queues one by one, the SMMU last.
+    let enables: Vec<u64> =
+        writes(&fake).iter().filter(|write| write.0 == CR0).map(|write| write.1).collect();
+    assert_eq!(enables, [0, 0, 0b1000, 0b1100, 0b1101]);
+    let opcodes: Vec<u8> = fake.state().commands.iter().map(|command| command[0] as u8).collect();
+    assert_eq!(opcodes, [0x04, 0x46, 0x30, 0x46], "no EL2 command without IDR0.HYP");
+    // The stream table's size and shape: two levels, split 8, 16 bits.
+    assert_eq!(fake.state().get(0x88), 1 << 16 | 8 << 6 | 16);
+}
+
+/// With HYP, EL2's translations go too; with ATS, ATSCHK is set before SMMUEN; with PRI, PRIQEN.
+#[test]
+fn optional_parts() {
+    let id = IdRegisters {
+        idr0: QEMU.idr0 | 1 << 9 | 1 << 10 | 1 << 16,
+        idr1: QEMU.idr1 | 8 << 11,
+        ..QEMU
+    };
+    let bare = bare(id);
+    let fake = bare.fake.clone();
+    let _smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    let opcodes: Vec<u8> = fake.state().commands.iter().map(|command| command[0] as u8).collect();
+    assert_eq!(opcodes, [0x04, 0x46, 0x20, 0x46, 0x30, 0x46]);
+    let enables: Vec<u64> =
+        writes(&fake).iter().filter(|write| write.0 == CR0).map(|write| write.1).collect();
+    assert_eq!(enables, [0, 0, 0b1000, 0b1100, 0b1110, 0b1_1110, 0b1_1111]);
+}
+
+/// Firmware's enabled SMMU: abort by default first, then SMMUEN off while ATSCHK still checks.
+#[test]
+fn take_over_has_no_window() {
+    let bare = bare(QEMU);
+    let fake = bare.fake.clone();
+    fake.state().set(CR0, 0b1_1101);
+    let _smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    let seen = writes(&fake);
+    let gbpa = seen.iter().position(|write| write.0 == GBPA).unwrap();
+    let enables: Vec<(usize, u64)> = seen
+        .iter()
+        .enumerate()
+        .filter(|(_, write)| write.0 == CR0)
+        .map(|(at, write)| (at, write.1))
+        .collect();
+    assert!(gbpa < enables[0].0);
+    assert_eq!(enables[0].1, 0b1_1100);
+    assert_eq!(enables[1].1, 0);
+}
+
+#[test]
+fn every_stream_aborts_at_first() {
+    let bench = bench(QEMU);
+    for number in [0, 1, 0x1234, 0xffff] {
+        assert_eq!(bench.smmu.stream_state(stream(number)), StreamState::Abort);
+        bench.smmu.prepare(stream(number)).unwrap();
+        assert_eq!(bench.fake.ste(number), [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    assert!(bench.smmu.prepare(stream(0x1_0000)).is_err());
+}
+
+/// A linear table holds abort entries before the SMMU is told of it.
+#[test]
+fn linear_table() {
+    let bench = bench(IdRegisters { idr1: QEMU.idr1 & !0x3f | 8, ..QEMU });
+    assert_eq!(bench.fake.state().get(0x88), 8);
+    for number in 0..256 {
+        assert_eq!(bench.fake.ste(number), [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn what_does_not_answer_is_an_error_and_never_enabled() {
+    for (register, name) in [(GBPA, "GBPA"), (CR0, "CR0")] {
+        let bare = bare(QEMU);
+        bare.fake.state().ignore.push(register);
+        if register == CR0 {
+            bare.fake.state().set(CR0, 1);
+        }
+        let error = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options());
+        assert_eq!(error.err(), Some(BringUpError::Register(name)));
+    }
+}
+
+/// An unsupported SMMU is left aborting, and no memory is lost to it.
+#[test]
+fn a_refusal_leaves_it_aborting_and_the_footprint_unchanged() {
+    let bare = bare(IdRegisters { idr1: QEMU.idr1 | 1 << 29, ..QEMU });
+    let before = bare.frames.footprint();
+    let error = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options());
+    assert_eq!(error.err(), Some(BringUpError::Unsupported(Unsupported::QueuesPreset)));
+    assert_eq!(bare.fake.state().get(GBPA) & 1 << 20, 1 << 20);
+    assert_eq!(bare.fake.state().get(CR0), 0);
+    assert_eq!(bare.frames.footprint(), before);
+}
+
+#[test]
+fn shutdown_aborts_and_disables() {
+    let bench = bench(QEMU);
+    bench.smmu.shutdown();
+    assert_eq!(bench.fake.state().get(CR0), 0);
+    assert!(bench.smmu.aborts_by_default());
+    assert!(!bench.smmu.is_alive());
+    assert!(bench.smmu.prepare(stream(1)).is_err());
+}
+
+/// Two SMMUs share nothing but the frame allocator.
+#[test]
+fn several_instances() {
+    let (one, two) = (bench(QEMU), bench(QEMU));
+    one.smmu.prepare(stream(1)).unwrap();
+    one.smmu.shutdown();
+    assert!(!one.smmu.is_alive() && two.smmu.is_alive());
+    two.smmu.prepare(stream(1)).unwrap();
+}
