@@ -1,5 +1,6 @@
 //! Memory for tests, at physical addresses that are no pointers.
 
+use core::sync::atomic::AtomicU64;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,6 +60,14 @@ impl Arena {
         let end = PhysAddr::new(self.start.get() + self.frames * FRAME_BYTES);
         // SAFETY: the allocation is that long and is never given back to the host.
         unsafe { DirectMap::new(self.start, end, self.host) }
+    }
+
+    /// All its memory, as the 8-byte words that anybody may change at any time.
+    pub fn words(&self) -> &[AtomicU64] {
+        let pointer = core::ptr::with_exposed_provenance::<AtomicU64>(self.host);
+        // SAFETY: the allocation is that long, 2 MiB aligned and never given back; what lies
+        // in it is reached as atomics only.
+        unsafe { core::slice::from_raw_parts(pointer, (self.frames * FRAME_BYTES / 8) as usize) }
     }
 
     /// The physical range it plays.
