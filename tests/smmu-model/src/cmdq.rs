@@ -16,6 +16,8 @@ pub enum Filtered {
     Drop,
     /// Take this instead.
     Replace([u64; 2]),
+    /// Take it, and this one after it.
+    Then([u64; 2]),
 }
 
 /// A look at every command before it is consumed.
@@ -54,6 +56,10 @@ impl Model {
             Filtered::Pass => raw,
             Filtered::Drop => return self.advance_command(),
             Filtered::Replace(other) => other,
+            Filtered::Then(after) => {
+                self.after = Some(after);
+                raw
+            }
         };
         if std::mem::take(&mut self.injected.refuse_command) {
             return self.command_error(CERROR_ILL);
@@ -113,6 +119,10 @@ impl Model {
     fn advance_command(&mut self) {
         let log2 = self.regs.cmdq.log2(self.features.cmdq_log2);
         self.regs.cmdq.cons = Queue::next(self.regs.cmdq.cons, log2);
+        let after = self.after.take().and_then(|raw| command::decode(raw, &self.features).ok());
+        if let Some(command) = after {
+            self.accept(command);
+        }
     }
 
     fn out_of_range(&self, command: &Command) -> Option<&'static str> {
@@ -200,10 +210,10 @@ impl Model {
             return;
         }
         let index = self.rng.index(self.pending.len());
-        if let Command::AtcInv { stream, .. } = self.pending[index] {
-            if self.injected.atc_timeouts.contains(&stream) {
-                return;
-            }
+        if let Command::AtcInv { stream, .. } = self.pending[index]
+            && self.injected.atc_timeouts.contains(&stream)
+        {
+            return;
         }
         let command = self.pending.swap_remove(index);
         self.apply(command);

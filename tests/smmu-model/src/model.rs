@@ -12,7 +12,7 @@ use crate::features::Features;
 use crate::inject::Injected;
 use crate::memory::Memory;
 use crate::poison;
-use crate::regs::{GBPA_ABORT, Registers};
+use crate::regs::{GBPA_ABORT, Registers, SMMUEN};
 use crate::rng::Rng;
 use crate::stall::Stall;
 use crate::tlb::Tlb;
@@ -105,6 +105,7 @@ pub struct Model {
     pub(crate) recent: VecDeque<(u32, Option<u32>, u64)>,
     pub(crate) injected: Injected,
     pub(crate) filter: Option<Box<CommandFilter>>,
+    pub(crate) after: Option<[u64; 2]>,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) completed: Vec<(u64, Request, Outcome)>,
     pub(crate) pri_responses: Vec<crate::pri::Response>,
@@ -143,6 +144,7 @@ impl Model {
             recent: VecDeque::new(),
             injected: Injected::default(),
             filter: None,
+            after: None,
             interrupts: Vec::new(),
             completed: Vec::new(),
             pri_responses: Vec::new(),
@@ -249,6 +251,11 @@ impl Model {
     /// Counts of commands and register accesses.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Whether transactions pass untranslated because neither SMMUEN nor GBPA.ABORT is set.
+    pub fn is_open(&self) -> bool {
+        self.regs.cr0ack & SMMUEN == 0 && self.regs.gbpa_effective & GBPA_ABORT == 0
     }
 
     /// How many words the TLBs hold.
