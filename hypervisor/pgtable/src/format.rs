@@ -1,0 +1,166 @@
+//! A format: what the words of a table mean. It sees a word and a level; the
+//! walker in [`crate::walk`] does the walking.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use palisade_mem::Words;
+
+use crate::prot::Prot;
+
+/// What a word says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Nothing.
+    Invalid,
+    /// A pointer to the next level's table, at this physical address.
+    Table(u64),
+    /// A mapping to this physical address; in a run, to the run's first byte for
+    /// formats that repeat the word, else to this entry's own.
+    Leaf(u64),
+}
+
+/// What became of an entry's dirty state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dirty {
+    /// The entry does not record writes.
+    Untracked,
+    /// Not written since it was last cleaned.
+    Clean,
+    /// Written, or still writable without a record.
+    Dirty,
+}
+
+/// A format with its configuration. All level arguments are constants at the
+/// call, so that after inlining every shift is one.
+pub trait Format: Send + Sync + 'static {
+    /// One table.
+    type Words: Words;
+    /// Shallowest level that can hold a root.
+    const TOP: i8;
+    /// The level of pages.
+    const LAST: i8;
+    /// Whether a word of a run repeats the run's address (v7s), or has its own (LPAE).
+    const REPEATS: bool;
+
+    /// log2 of the bytes that one entry of `level` covers.
+    fn shift(level: i8) -> u32;
+
+    /// log2 of the number of entries in one table of `level`.
+    fn bits(level: i8) -> u32;
+
+    /// log2 of the number of entries in a run at `level`; 0 where there are no runs.
+    fn run(level: i8) -> u32;
+
+    /// Reads an entry.
+    #[inline(always)]
+    fn load(words: &[AtomicU64], index: usize) -> u64 {
+        words.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// Writes an entry.
+    #[inline(always)]
+    fn store(words: &[AtomicU64], index: usize, value: u64) {
+        if let Some(word) = words.get(index) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes an entry that is seen only after all earlier stores.
+    #[inline(always)]
+    fn publish(words: &[AtomicU64], index: usize, value: u64) {
+        if let Some(word) = words.get(index) {
+            palisade_hal::barrier::publish(word, value);
+        }
+    }
+
+    /// Replaces an entry if it still is `old`; hardware may be changing it.
+    #[inline]
+    fn exchange(words: &[AtomicU64], index: usize, old: u64, new: u64) -> Result<u64, u64> {
+        match words.get(index) {
+            Some(word) => word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire),
+            None => Err(0),
+        }
+    }
+
+    /// Replaces an entry and answers what it was; hardware may be changing it.
+    #[inline]
+    fn swap(words: &[AtomicU64], index: usize, value: u64) -> u64 {
+        words.get(index).map_or(0, |word| word.swap(value, Ordering::AcqRel))
+    }
+
+    /// The first entry in use of `count` entries from `start`.
+    #[inline(always)]
+    fn first_used(words: &[AtomicU64], start: usize, count: usize) -> Option<usize> {
+        let range = words.get(start..start + count)?;
+        let used = range.iter().fold(0, |used, word| used | word.load(Ordering::Relaxed));
+        if used == 0 {
+            return None;
+        }
+        range.iter().position(|word| word.load(Ordering::Relaxed) != 0).map(|nth| start + nth)
+    }
+
+    /// Writes `count` leaves from `start`, `1 << shift` bytes apart.
+    #[inline(always)]
+    fn fill(
+        &self,
+        words: &[AtomicU64],
+        start: usize,
+        count: usize,
+        attributes: u64,
+        pa: u64,
+        shift: u32,
+    ) {
+        let mut at = pa;
+        for word in words.get(start..start + count).unwrap_or(&[]) {
+            word.store(self.leaf(attributes, at), Ordering::Relaxed);
+            at = at.wrapping_add(1 << shift);
+        }
+    }
+
+    /// Whether `count` entries of the last level from `start` are all leaves; a
+    /// format that cannot tell faster than one by one answers no.
+    #[inline(always)]
+    fn all_leaves(words: &[AtomicU64], start: usize, count: usize) -> bool {
+        let range = words.get(start..start + count).unwrap_or(&[]);
+        range.iter().fold(1, |all, word| all & word.load(Ordering::Relaxed)) & 1 != 0
+    }
+
+    /// Clears `count` entries from `start`.
+    #[inline(always)]
+    fn zero(words: &[AtomicU64], start: usize, count: usize) {
+        for word in words.get(start..start + count).unwrap_or(&[]) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The entry that points to the table at `pa`.
+    fn link(&self, pa: u64, level: i8) -> u64;
+
+    /// The address that `word` points to if it is a [`link`](Self::link); if it
+    /// is anything else, an address that is not aligned to a table.
+    fn linked(&self, word: u64) -> u64;
+
+    /// What `word` says at `level`.
+    fn entry(&self, word: u64, level: i8) -> Entry;
+
+    /// The bits other than the address of a leaf, or 0 if `prot` permits nothing.
+    fn attributes(&self, prot: Prot, level: i8, run: bool) -> u64;
+
+    /// The leaf with these attributes that maps to `pa`.
+    fn leaf(&self, attributes: u64, pa: u64) -> u64;
+
+    /// The attributes of a leaf of `level`, as a leaf of `to` would have them.
+    fn reattribute(&self, word: u64, level: i8, to: i8) -> u64;
+
+    /// Whether the leaf belongs to a run.
+    fn in_run(&self, word: u64, level: i8) -> bool;
+
+    /// `attributes` of a leaf of `level` with or without the mark of a run.
+    fn with_run(&self, attributes: u64, level: i8, run: bool) -> u64;
+
+    /// What the entry records about writes.
+    fn dirty(&self, word: u64) -> Dirty;
+
+    /// The same entry, clean: the next write is recorded again.
+    fn cleaned(&self, word: u64) -> u64;
+}
