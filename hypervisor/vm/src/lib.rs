@@ -6,3 +6,4 @@ extern crate alloc;
 
 pub mod its;
 pub mod mmio;
+pub mod vgic;

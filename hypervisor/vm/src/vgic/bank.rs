@@ -1,0 +1,94 @@
+//! Thirty-two interrupts, one bit of each word for each.
+
+/// No vCPU.
+pub const NOBODY: u8 = u8::MAX;
+
+/// Thirty-two interrupts: a vCPU's private ones, or a run of shared ones.
+pub struct Bank {
+    /// Forwarded at all.
+    pub enabled: u32,
+    /// Pending from an edge, a message, a software write or a physical interrupt.
+    pub latch: u32,
+    /// The level of the line.
+    pub line: u32,
+    /// Acknowledged and not ended.
+    pub active: u32,
+    /// Group 1.
+    pub group1: u32,
+    /// Edge triggered.
+    pub edge: u32,
+    /// In a list register of its holder; the register knows better than this state.
+    pub listed: u32,
+    /// Active, and no list register was left for it.
+    pub evicted: u32,
+    /// Pending was taken back by a register write while listed.
+    pub cancel: u32,
+    /// Active was taken back by a register write while listed.
+    pub drop_active: u32,
+    /// Linked to a physical interrupt.
+    pub linked: u32,
+    /// The physical interrupt is active, and somebody has to deactivate it.
+    pub owed: u32,
+    /// 0 is the most urgent.
+    pub priority: [u8; 32],
+    /// The vCPU it is sent to.
+    pub target: [u8; 32],
+    /// The vCPU that has it in a list register, or active.
+    pub holder: [u8; 32],
+    /// What the guest wrote as its route, to be read back.
+    pub route: [u32; 32],
+    /// The physical interrupt it is linked to.
+    pub physical: [u16; 32],
+}
+
+impl Bank {
+    /// The state after reset (12.9): disabled, group 0, priority 0, level.
+    pub const fn new(target: u8) -> Self {
+        Self {
+            enabled: 0,
+            latch: 0,
+            line: 0,
+            active: 0,
+            group1: 0,
+            edge: 0,
+            listed: 0,
+            evicted: 0,
+            cancel: 0,
+            drop_active: 0,
+            linked: 0,
+            owed: 0,
+            priority: [0; 32],
+            target: [target; 32],
+            holder: [NOBODY; 32],
+            route: [0; 32],
+            physical: [0; 32],
+        }
+    }
+
+    /// Pending, by latch or by level.
+    pub const fn pending(&self) -> u32 {
+        self.latch | self.line & !self.edge
+    }
+
+    /// Those that are enabled and in an enabled group (bit 0 group 0, bit 1 group 1).
+    pub const fn forwarded(&self, groups: u32) -> u32 {
+        let group0 = if groups & 1 != 0 { !self.group1 } else { 0 };
+        let group1 = if groups & 2 != 0 { self.group1 } else { 0 };
+        self.enabled & (group0 | group1)
+    }
+
+    /// The bits of those in `bits` that `of` says belong to `vcpu`.
+    pub fn belonging(bits: u32, of: &[u8; 32], vcpu: u8) -> u32 {
+        each(bits).filter(|&bit| of[bit & 31] == vcpu).fold(0, |sum, bit| sum | 1 << bit)
+    }
+}
+
+/// The positions of the set bits, lowest first.
+pub fn each(bits: u32) -> impl Iterator<Item = usize> {
+    let mut rest = bits;
+    core::iter::from_fn(move || {
+        let bit = rest.trailing_zeros();
+        rest &= rest.wrapping_sub(1);
+        (bit < 32).then_some(bit as usize)
+    })
+}

@@ -1,0 +1,325 @@
+//! List registers: into them before the guest runs, out of them after.
+use arrayvec::ArrayVec;
+use palisade_gic::{Ack, Gic, ListRegister, LrState, MaintenanceControl, Version};
+
+use super::{
+    bank::{Bank, NOBODY, each},
+    state::{State, Vgic},
+};
+
+/// The most list registers there are (12.4.8).
+const MAX_LRS: usize = 16;
+
+/// What a list register was filled with.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// As written, to write only what changes.
+    lr: ListRegister,
+    used: bool,
+    /// Pending came from the latch and goes back there if the guest did not take it.
+    took_latch: bool,
+}
+
+/// A vCPU's list registers.
+#[derive(Default)]
+pub(super) struct Lists {
+    slots: [Slot; MAX_LRS],
+    /// Some active interrupts found no register.
+    evicted: bool,
+    control: MaintenanceControl,
+}
+
+/// An interrupt that wants a register; the order is urgency.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wish {
+    priority: u8,
+    intid: u16,
+}
+
+/// The most urgent so far.
+#[derive(Default)]
+struct Urgent {
+    best: ArrayVec<Wish, MAX_LRS>,
+    /// How many there were in all.
+    count: usize,
+}
+
+impl Urgent {
+    fn add(&mut self, wish: Wish) {
+        self.count += 1;
+        let place = self.best.partition_point(|other| *other < wish);
+        if place < MAX_LRS {
+            if self.best.is_full() {
+                self.best.pop();
+            }
+            // There is room by now, and `place` is at most the length.
+            let _ = self.best.try_insert(place, wish);
+        }
+    }
+
+    fn add_all(&mut self, bank: &Bank, word: usize, bits: u32) {
+        for bit in each(bits) {
+            let intid = (32 * word + bit) as u16;
+            self.add(Wish { priority: bank.priority[bit & 31], intid });
+        }
+    }
+}
+
+impl Vgic {
+    /// After the guest came back: takes its list registers into the state. On its own core.
+    pub fn fold(&self, vcpu: usize, gic: &impl Gic) {
+        self.with(|state| fold(state, vcpu, gic));
+    }
+
+    /// Before the guest goes in: fills its list registers. On its own core.
+    pub fn flush(&self, vcpu: usize, gic: &impl Gic) {
+        self.with(|state| {
+            // Whatever this core was to look at again, it looks at now.
+            state.kicks &= !(1 << vcpu);
+            fold(state, vcpu, gic);
+            settle_debts(state, vcpu, gic);
+            fill(state, vcpu, gic);
+        });
+    }
+
+    /// The vCPU stops: its list registers are emptied into the state, and its private physical
+    /// interrupts are given back. On its own core.
+    pub fn retire(&self, vcpu: usize, gic: &impl Gic) {
+        self.fold(vcpu, gic);
+        gic.reset_virtual();
+        self.with(|state| {
+            let Some(private) = state.private.get_mut(vcpu) else { return };
+            private.lists = Lists::default();
+            private.bank.active = 0;
+            private.bank.evicted = 0;
+            private.bank.latch &= !private.bank.owed;
+            for bank in &mut state.shared {
+                // Shared interrupts that it took and did not end are nobody's any more.
+                let mine = Bank::belonging(bank.active, &bank.holder, vcpu as u8);
+                bank.active &= !mine;
+                bank.evicted &= !mine;
+            }
+            settle_debts(state, vcpu, gic);
+        });
+    }
+}
+
+/// Takes the list registers that are in use into the state, and frees them.
+fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
+    let count = gic.list_registers().min(MAX_LRS);
+    let Some(private) = state.private.get_mut(vcpu) else { return };
+    let ended = if private.lists.evicted { gic.unmatched_ends() } else { 0 };
+    let slots = private.lists.slots;
+    for (index, slot) in slots.iter().enumerate().take(count).filter(|(_, slot)| slot.used) {
+        let lr = gic.read_lr(index);
+        take_in(state, vcpu, slot, lr);
+        let lists = state.private.get_mut(vcpu).map(|private| &mut private.lists);
+        if let Some(slot) = lists.and_then(|lists| lists.slots.get_mut(index)) {
+            *slot = Slot { lr, ..Slot::default() };
+        }
+    }
+    // Counted now; the register itself is zeroed when it is next written.
+    if let Some(private) = state.private.get_mut(vcpu) {
+        private.lists.evicted = false;
+    }
+    for _ in 0..ended {
+        end_evicted(state, vcpu, gic);
+    }
+}
+
+/// The guest ended an active interrupt that no register held: it was the most urgent of those
+/// (priorities of nested interrupts only rise, 4.8).
+fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
+    let mut urgent = Urgent::default();
+    for_each_bank(state, vcpu, |word, bank| {
+        urgent.add_all(bank, word, Bank::belonging(bank.evicted, &bank.holder, vcpu as u8));
+    });
+    let Some(wish) = urgent.best.first() else { return };
+    let Some((bank, bit)) = state.bank(vcpu, u32::from(wish.intid)) else { return };
+    let mask = 1 << bit;
+    bank.active &= !mask;
+    bank.evicted &= !mask;
+    bank.holder[bit & 31] = NOBODY;
+    if bank.owed & mask != 0 && bank.latch & mask == 0 {
+        bank.owed &= !mask;
+        gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
+    }
+}
+
+/// One list register goes back into the state.
+fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
+    let intid = slot.lr.intid;
+    let version = state.version;
+    let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+    let mask = 1u32 << bit;
+    let cancelled = bank.cancel & mask != 0;
+    let dropped = bank.drop_active & mask != 0;
+    bank.listed &= !mask;
+    bank.cancel &= !mask;
+    bank.drop_active &= !mask;
+    if lr.state.active() && !dropped {
+        bank.active |= mask;
+    } else {
+        bank.active &= !mask;
+        bank.holder[bit & 31] = NOBODY;
+    }
+    if slot.lr.hardware.is_some() && lr.state == LrState::Invalid {
+        // The hardware passed the guest's deactivation on.
+        bank.owed &= !mask;
+    }
+    if lr.state.pending() && slot.took_latch && !cancelled {
+        bank.latch |= mask;
+        if version == Version::V2
+            && intid < 16
+            && let Some(private) = state.private.get_mut(vcpu)
+            && let Some(sources) = private.sources.get_mut(intid as usize)
+        {
+            *sources |= 1 << (slot.lr.source & 7);
+        }
+    }
+}
+
+/// Physical interrupts that are active and that the guest will not end: a register write of the
+/// guest took them back.
+fn settle_debts(state: &mut State, vcpu: usize, gic: &impl Gic) {
+    for_each_bank(state, vcpu, |_, bank| {
+        let idle = bank.owed & !(bank.latch | bank.active | bank.listed);
+        bank.owed &= !idle;
+        for bit in each(idle) {
+            gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
+        }
+    });
+}
+
+/// The bank of `vcpu`'s private interrupts and the shared ones, with their word number.
+fn for_each_bank(state: &mut State, vcpu: usize, mut body: impl FnMut(usize, &mut Bank)) {
+    if let Some(private) = state.private.get_mut(vcpu) {
+        body(0, &mut private.bank);
+    }
+    for (index, bank) in state.shared.iter_mut().enumerate() {
+        body(index + 1, bank);
+    }
+}
+
+fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
+    let me = vcpu as u8;
+    let mut active = Urgent::default();
+    let mut pending = Urgent::default();
+    let groups = state.groups;
+    for_each_bank(state, vcpu, |word, bank| {
+        let mine = Bank::belonging(bank.active, &bank.holder, me);
+        active.add_all(bank, word, mine);
+        bank.evicted &= !mine;
+        let waiting = bank.pending() & bank.forwarded(groups) & !bank.active & !bank.listed;
+        pending.add_all(bank, word, Bank::belonging(waiting, &bank.target, me));
+    });
+
+    // A pending interrupt may be more urgent than all active ones: it always has a register.
+    let count = gic.list_registers().min(MAX_LRS);
+    let reserved = usize::from(pending.count > 0);
+    let actives = active.best.len().min(count.saturating_sub(reserved));
+    let pendings = pending.best.len().min(count - actives);
+    let mut lrs: ArrayVec<Slot, MAX_LRS> = ArrayVec::new();
+    for (index, wish) in active.best.iter().enumerate() {
+        if index < actives {
+            lrs.push(active_slot(state, vcpu, *wish));
+        } else if let Some((bank, bit)) = state.bank(vcpu, u32::from(wish.intid)) {
+            bank.evicted |= 1 << bit;
+        }
+    }
+    for wish in pending.best.iter().take(pendings) {
+        lrs.push(pending_slot(state, vcpu, *wish));
+    }
+
+    let Some(private) = state.private.get_mut(vcpu) else { return };
+    let lists = &mut private.lists;
+    for (index, slot) in lists.slots.iter_mut().enumerate().take(count) {
+        let wanted = lrs.get(index).copied().unwrap_or_default();
+        if wanted.lr != slot.lr {
+            gic.write_lr(index, wanted.lr);
+        }
+        *slot = wanted;
+    }
+    lists.evicted = active.count > actives;
+    let control = MaintenanceControl {
+        enable: true,
+        no_pending: pending.count > pendings,
+        not_present: lists.evicted,
+    };
+    // The count of unmatched ends is zeroed by the write, and was taken by the fold.
+    if control != lists.control || lists.evicted {
+        gic.set_maintenance(control);
+        lists.control = control;
+    }
+}
+
+/// The register of an interrupt that is active.
+fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
+    let intid = u32::from(wish.intid);
+    let v2_sgi = state.version == Version::V2 && intid < 16;
+    let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
+    let mask = 1u32 << bit;
+    let hardware = (bank.owed & mask != 0).then_some(u32::from(bank.physical[bit & 31]));
+    // Once more pending while active: for edges the register can say so. A level is looked at
+    // again when the guest ends it, and so is an SGI of GICv2, which may have another source.
+    let again = bank.edge & bank.latch & mask != 0 && hardware.is_none() && !v2_sgi;
+    let took_latch = again && bank.enabled & mask != 0;
+    let look_again = hardware.is_none() && !took_latch && bank.pending() & mask != 0;
+    if took_latch {
+        bank.latch &= !mask;
+    }
+    bank.listed |= mask;
+    bank.holder[bit & 31] = vcpu as u8;
+    Slot {
+        lr: ListRegister {
+            intid,
+            priority: wish.priority,
+            group1: bank.group1 & mask != 0,
+            state: LrState::new(took_latch, true),
+            hardware,
+            eoi_maintenance: look_again,
+            source: 0,
+        },
+        used: true,
+        took_latch,
+    }
+}
+
+/// The register of an interrupt that becomes pending.
+fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
+    let intid = u32::from(wish.intid);
+    let v2_sgi = state.version == Version::V2 && intid < 16;
+    let mut source = 0;
+    let mut more_sources = false;
+    if v2_sgi && let Some(private) = state.private.get_mut(vcpu) {
+        let sources = private.sources.get_mut(intid as usize);
+        if let Some(sources) = sources.filter(|sources| **sources != 0) {
+            source = sources.trailing_zeros() as u8;
+            *sources &= sources.wrapping_sub(1);
+            more_sources = *sources != 0;
+        }
+    }
+    let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
+    let mask = 1u32 << bit;
+    let hardware = (bank.owed & mask != 0).then_some(u32::from(bank.physical[bit & 31]));
+    let took_latch = bank.latch & mask != 0;
+    if !more_sources {
+        bank.latch &= !mask;
+    }
+    bank.listed |= mask;
+    bank.holder[bit & 31] = vcpu as u8;
+    let level_high = bank.line & !bank.edge & mask != 0;
+    Slot {
+        lr: ListRegister {
+            intid,
+            priority: wish.priority,
+            group1: bank.group1 & mask != 0,
+            state: LrState::Pending,
+            hardware,
+            eoi_maintenance: hardware.is_none() && (level_high || more_sources),
+            source,
+        },
+        used: true,
+        took_latch,
+    }
+}

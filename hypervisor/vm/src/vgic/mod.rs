@@ -1,0 +1,24 @@
+//! The virtual interrupt controller of a VM.
+//!
+//! One state core serves both generations: a [`Bank`](bank::Bank) of 32 interrupts is a handful
+//! of words, so that a register of the guest is a word of ours. A vCPU comes back from its guest:
+//! [`Vgic::fold`] takes the list registers into the state. It goes in again: [`Vgic::flush`]
+//! fills them with what is most urgent, and asks for a maintenance interrupt if more waits.
+//! Lines change from any core; the vCPU to be told is noted and [`Vgic::take_kicks`] says whom to
+//! send an interrupt.
+//!
+//! Sections refer to IHI 0069, for GICv2 to IHI 0048.
+mod bank;
+mod distributor;
+mod lanes;
+mod list;
+mod redistributor;
+mod registers;
+mod sgi;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use distributor::Distributor;
+pub use redistributor::{REDISTRIBUTOR_BYTES, Redistributors};
+pub use state::{Line, MAX_VCPUS, SPIS, Vgic};

@@ -1,0 +1,132 @@
+//! The registers that distributor and redistributors have alike: one word, or part of one, of a
+//! bank (12.9, 12.11).
+use super::{
+    bank::{Bank, each},
+    state::State,
+};
+
+/// First register with a bit or more for each interrupt (GICD_IGROUPR0).
+pub const FIRST: u64 = 0x80;
+/// One past the last (GICD_ICFGR63).
+pub const LAST: u64 = 0xd00;
+/// GICD_ITARGETSR, GICv2 only, is not among them.
+const ITARGETSR: u64 = 0x800;
+
+const IGROUPR: u64 = 0x80;
+const ISENABLER: u64 = 0x100;
+const ICENABLER: u64 = 0x180;
+const ISPENDR: u64 = 0x200;
+const ICPENDR: u64 = 0x280;
+const ISACTIVER: u64 = 0x300;
+const ICACTIVER: u64 = 0x380;
+const IPRIORITYR: u64 = 0x400;
+const ICFGR: u64 = 0xc00;
+
+/// Which register, and which bank it is about.
+fn decode(offset: u64) -> Option<(u64, usize, usize)> {
+    match offset {
+        IGROUPR..IPRIORITYR => Some((offset & !0x7f, (offset as usize & 0x7f) / 4, 0)),
+        IPRIORITYR..ITARGETSR => {
+            let first = (offset - IPRIORITYR) as usize;
+            Some((IPRIORITYR, first / 32, (first % 32) & !3))
+        }
+        ICFGR..LAST => {
+            let first = (offset - ICFGR) as usize * 4;
+            Some((ICFGR, first / 32, (first % 32) & !15))
+        }
+        _ => None,
+    }
+}
+
+/// Reads the word at `offset` (a multiple of 4) as `vcpu` sees it; 0 where there is nothing.
+pub fn read(state: &mut State, vcpu: usize, offset: u64) -> u32 {
+    let Some((register, word, first)) = decode(offset) else { return 0 };
+    let Some((bank, _)) = state.bank(vcpu, 32 * word as u32) else { return 0 };
+    match register {
+        IGROUPR => bank.group1,
+        ISENABLER | ICENABLER => bank.enabled,
+        // Listed and not known to be active: still pending, or taken a moment ago.
+        ISPENDR | ICPENDR => bank.pending() | bank.listed & !bank.active,
+        ISACTIVER | ICACTIVER => bank.active,
+        IPRIORITYR => (0..4)
+            .map(|lane| u32::from(bank.priority[(first + lane) & 31]) << (8 * lane))
+            .fold(0, |sum, part| sum | part),
+        ICFGR => (0..16)
+            .map(|lane| (bank.edge >> ((first + lane) & 31) & 1) << (2 * lane + 1))
+            .fold(0, |sum, part| sum | part),
+        _ => 0,
+    }
+}
+
+/// Writes the bits `mask` of the word at `offset` (a multiple of 4) as `vcpu` sees it.
+pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32) {
+    let Some((register, word, first)) = decode(offset) else { return };
+    let Some((bank, _)) = state.bank(vcpu, 32 * word as u32) else { return };
+    let set = value & mask;
+    let touched = match register {
+        IGROUPR => {
+            bank.group1 = bank.group1 & !mask | set;
+            mask
+        }
+        ISENABLER => {
+            bank.enabled |= set;
+            set
+        }
+        ICENABLER => {
+            bank.enabled &= !set;
+            set
+        }
+        ISPENDR => {
+            bank.latch |= set;
+            set
+        }
+        ICPENDR => {
+            bank.latch &= !set;
+            bank.cancel |= set & bank.listed;
+            set
+        }
+        ISACTIVER => {
+            activate(bank, set & !bank.active);
+            set
+        }
+        ICACTIVER => {
+            bank.active &= !set;
+            bank.evicted &= !set;
+            bank.drop_active |= set & bank.listed;
+            set
+        }
+        IPRIORITYR => {
+            let mut touched = 0;
+            for lane in (0..4).filter(|lane| mask >> (8 * lane) & 0xff != 0) {
+                let bit = (first + lane) & 31;
+                // Five bits of priority, as the list registers of every implementation have.
+                bank.priority[bit] = (value >> (8 * lane)) as u8 & 0xf8;
+                touched |= 1 << bit;
+            }
+            touched
+        }
+        ICFGR => {
+            for lane in (0..16).filter(|lane| mask >> (2 * lane) & 2 != 0) {
+                let bit = (first + lane) & 31;
+                // An SGI is edge triggered, always.
+                if word == 0 && bit < 16 {
+                    continue;
+                }
+                bank.edge = bank.edge & !(1 << bit) | (value >> (2 * lane + 1) & 1) << bit;
+            }
+            0
+        }
+        _ => 0,
+    };
+    state.touch(vcpu, word, touched);
+}
+
+/// The guest says that these are active: its vCPU that they are sent to holds them.
+fn activate(bank: &mut Bank, bits: u32) {
+    for bit in each(bits) {
+        if bank.listed >> bit & 1 == 0 && bank.target[bit & 31] != super::bank::NOBODY {
+            bank.active |= 1 << bit;
+            bank.holder[bit & 31] = bank.target[bit & 31];
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The state of a virtual interrupt controller, and the lines into it.
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use palisade_gic::{FIRST_SPI, Version};
+use spin::Mutex;
+
+use super::{
+    bank::{Bank, NOBODY, each},
+    list::Lists,
+};
+
+/// The most vCPUs of a VM.
+pub const MAX_VCPUS: usize = 8;
+/// Banks of shared interrupts.
+const SPI_BANKS: usize = 8;
+/// How many shared interrupts a VM has.
+pub const SPIS: u32 = 32 * SPI_BANKS as u32;
+
+/// What belongs to one vCPU.
+pub(super) struct Private {
+    pub bank: Bank,
+    /// GICv2: which vCPUs sent each SGI that is pending.
+    pub sources: [u8; 16],
+    pub lists: Lists,
+    /// GICR_WAKER.ProcessorSleep.
+    pub asleep: bool,
+}
+
+pub(super) struct State {
+    pub version: Version,
+    /// GICD_CTLR: bit 0 group 0, bit 1 group 1.
+    pub groups: u32,
+    pub private: Vec<Private>,
+    pub shared: [Bank; SPI_BANKS],
+    /// The vCPUs that must look again.
+    pub kicks: u32,
+}
+
+impl State {
+    /// The bank of `intid` as `vcpu` sees it, and its bit.
+    pub fn bank(&mut self, vcpu: usize, intid: u32) -> Option<(&mut Bank, usize)> {
+        let bit = (intid % 32) as usize;
+        let bank = match intid / 32 {
+            0 => &mut self.private.get_mut(vcpu)?.bank,
+            word => self.shared.get_mut(word as usize - 1)?,
+        };
+        Some((bank, bit))
+    }
+
+    /// Something about these interrupts of bank `word` changed: whoever gets or holds them must
+    /// look again.
+    pub fn touch(&mut self, vcpu: usize, word: usize, bits: u32) {
+        let Some(index) = word.checked_sub(1) else {
+            self.kicks |= 1 << vcpu;
+            return;
+        };
+        let Some(bank) = self.shared.get(index) else { return };
+        for bit in each(bits) {
+            for vcpu in [bank.target[bit & 31], bank.holder[bit & 31]] {
+                if vcpu != NOBODY {
+                    self.kicks |= 1 << vcpu;
+                }
+            }
+        }
+    }
+}
+
+/// A VM's interrupt controller.
+pub struct Vgic {
+    version: Version,
+    vcpus: usize,
+    pub(super) state: Mutex<State>,
+    /// Linked interrupts: physical, virtual. Small; looked up once per physical interrupt.
+    links: Mutex<Vec<(u32, u32)>>,
+    kicks: AtomicU32,
+}
+
+impl Vgic {
+    /// A controller of the given generation for `vcpus` vCPUs (at most [`MAX_VCPUS`]).
+    pub fn new(version: Version, vcpus: usize) -> Arc<Self> {
+        let vcpus = vcpus.min(MAX_VCPUS);
+        let private = (0..vcpus).map(|vcpu| fresh_private(vcpu as u8)).collect();
+        Arc::new(Self {
+            version,
+            vcpus,
+            state: Mutex::new(State {
+                version,
+                groups: 0,
+                private,
+                shared: [const { Bank::new(0) }; SPI_BANKS],
+                kicks: 0,
+            }),
+            links: Mutex::new(Vec::new()),
+            kicks: AtomicU32::new(0),
+        })
+    }
+
+    /// The generation.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How many vCPUs it serves.
+    pub fn vcpus(&self) -> usize {
+        self.vcpus
+    }
+
+    /// Back to the state of power-on; links to physical interrupts stay. Called while no vCPU
+    /// runs, after each took its interrupts back with [`Vgic::retire`].
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        state.groups = 0;
+        for (vcpu, private) in state.private.iter_mut().enumerate() {
+            *private = fresh_private(vcpu as u8);
+        }
+        for bank in &mut state.shared {
+            let (linked, physical) = (bank.linked, bank.physical);
+            *bank = Bank::new(0);
+            (bank.linked, bank.physical) = (linked, physical);
+        }
+        state.kicks = 0;
+    }
+
+    /// Runs `body` on the state, then publishes who must look again.
+    pub(super) fn with<R>(&self, body: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = body(&mut state);
+        let kicks = core::mem::take(&mut state.kicks);
+        drop(state);
+        if kicks != 0 {
+            self.kicks.fetch_or(kicks, Ordering::AcqRel);
+        }
+        result
+    }
+
+    /// The vCPUs that must look at their interrupts again, as bits; forgets them. The caller
+    /// sends each but itself a kick.
+    pub fn take_kicks(&self) -> u32 {
+        match self.kicks.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.kicks.swap(0, Ordering::AcqRel),
+        }
+    }
+
+    /// Sets the level of a line: of a private interrupt of `vcpu`, or of a shared one.
+    pub fn set_line(&self, vcpu: usize, intid: u32, high: bool) {
+        self.with(|state| {
+            let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+            let mask = 1 << bit;
+            if (bank.line & mask != 0) == high {
+                return;
+            }
+            bank.line ^= mask;
+            if high && bank.edge & mask != 0 {
+                bank.latch |= mask;
+            }
+            state.touch(vcpu, (intid / 32) as usize, mask);
+        });
+    }
+
+    /// A message or an edge: the interrupt becomes pending once.
+    pub fn pulse(&self, vcpu: usize, intid: u32) {
+        self.with(|state| {
+            let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+            bank.latch |= 1 << bit;
+            state.touch(vcpu, (intid / 32) as usize, 1 << bit);
+        });
+    }
+
+    /// Links the interrupt `intid` to a physical one: the guest's deactivation deactivates both.
+    /// A private interrupt is linked for every vCPU, on its own core.
+    pub fn link(&self, intid: u32, physical: u32) {
+        self.with(|state| {
+            let bit = intid % 32;
+            let word = (intid / 32) as usize;
+            let link = |bank: &mut Bank| {
+                bank.linked |= 1 << bit;
+                bank.physical[bit as usize & 31] = physical as u16;
+            };
+            match word.checked_sub(1) {
+                None => state.private.iter_mut().for_each(|private| link(&mut private.bank)),
+                Some(index) => state.shared.get_mut(index).into_iter().for_each(link),
+            }
+        });
+        let mut links = self.links.lock();
+        links.retain(|&(_, linked)| linked != intid);
+        links.push((physical, intid));
+    }
+
+    /// Undoes [`Vgic::link`]. What is owed to the physical interrupt is told, for the caller to
+    /// deactivate it.
+    pub fn unlink(&self, intid: u32) -> Option<u32> {
+        self.links.lock().retain(|&(_, linked)| linked != intid);
+        self.with(|state| {
+            let (bank, bit) = state.bank(0, intid)?;
+            let mask = 1 << bit;
+            let owed = bank.owed & mask != 0;
+            bank.linked &= !mask;
+            bank.owed &= !mask;
+            bank.latch &= !mask;
+            owed.then_some(u32::from(bank.physical[bit & 31]))
+        })
+    }
+
+    /// The interrupt that a physical one is linked to.
+    pub fn linked(&self, physical: u32) -> Option<u32> {
+        self.links.lock().iter().find(|link| link.0 == physical).map(|link| link.1)
+    }
+
+    /// The physical interrupts of the shared ones that are linked.
+    pub fn linked_physical(&self) -> Vec<u32> {
+        let links = self.links.lock();
+        links.iter().filter(|link| link.1 >= FIRST_SPI).map(|link| link.0).collect()
+    }
+
+    /// A linked physical interrupt was acknowledged on the core of `vcpu` and its priority
+    /// dropped: it is active until the guest ends it.
+    pub fn forward(&self, vcpu: usize, intid: u32) {
+        self.with(|state| {
+            let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+            bank.latch |= 1 << bit;
+            bank.owed |= 1 << bit;
+            state.touch(vcpu, (intid / 32) as usize, 1 << bit);
+        });
+    }
+
+    /// Takes linked private interrupts (as bits) back that are pending though their line is low
+    /// by now: a timer that the guest disarmed before it looked.
+    pub fn retract(&self, vcpu: usize, bits: u32) {
+        self.with(|state| {
+            if let Some(private) = state.private.get_mut(vcpu) {
+                private.bank.latch &= !(bits & private.bank.linked & private.bank.owed);
+            }
+        });
+    }
+
+    /// The private linked interrupts of `vcpu` that wait for the guest, as bits.
+    pub fn waiting(&self, vcpu: usize) -> u32 {
+        self.with(|state| {
+            state.private.get(vcpu).map_or(0, |private| private.bank.latch & private.bank.owed)
+        })
+    }
+
+    /// A handle for a device to one shared line.
+    pub fn line(self: &Arc<Self>, intid: u32) -> Line {
+        Line { vgic: self.clone(), intid }
+    }
+}
+
+fn fresh_private(vcpu: u8) -> Private {
+    let mut bank = Bank::new(vcpu);
+    // SGIs are edge triggered, always (12.9.7); PPIs of the timers are level.
+    bank.edge = 0xffff;
+    Private { bank, sources: [0; 16], lists: Lists::default(), asleep: true }
+}
+
+/// One line into a VM's interrupt controller, held by the device that drives it.
+#[derive(Clone)]
+pub struct Line {
+    vgic: Arc<Vgic>,
+    intid: u32,
+}
+
+impl Line {
+    /// Sets the line's level.
+    pub fn set(&self, high: bool) {
+        self.vgic.set_line(0, self.intid, high);
+    }
+
+    /// Makes the interrupt pending once.
+    pub fn pulse(&self) {
+        self.vgic.pulse(0, self.intid);
+    }
+}
