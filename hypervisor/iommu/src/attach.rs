@@ -104,7 +104,7 @@ impl Iommus {
         if attachment.domain.owner() != domain.owner() {
             return Err(Error::NotOwner);
         }
-        if attachment.mode != Mode::Plain {
+        if !attachment.mode.is_plain() {
             return Err(Error::Mode);
         }
         if Arc::ptr_eq(&attachment.domain, domain) {
@@ -124,12 +124,7 @@ impl Iommus {
             }
             domain.leave(instance, back.is_ok());
             if back.is_err() {
-                // Neither forth nor back: everything aborts, and stays so.
-                let _ = abort_all(instance, streams.iter());
-                old.leave(instance, false);
-                state.attachment = None;
-                state.condition = Condition::Dead;
-                self.route(instance, &state, None);
+                self.kill(group, &mut state);
             }
             return Err(error.into());
         }
@@ -165,10 +160,15 @@ impl Iommus {
             }
         }
         self.route(instance, &state, None);
-        if attachment.mode != Mode::Plain {
+        if !attachment.mode.is_plain() {
             domain.set_nested(instance, false);
         }
-        let answer = aborted.and(forgotten);
+        let mut answer = aborted.and(forgotten);
+        if let Mode::Contexts(view) = &attachment.mode {
+            for &stream in &state.streams {
+                answer = answer.and(instance.driver().destroy_contexts(stream, &**view));
+            }
+        }
         domain.leave(instance, answer.is_ok());
         state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
         answer.map_err(Error::from)
@@ -272,7 +272,7 @@ impl Iommus {
 }
 
 /// Puts one stream behind `domain`.
-fn configure(
+pub(crate) fn configure(
     instance: &Instance,
     stream: palisade_hal::StreamId,
     domain: &Domain,
@@ -287,7 +287,7 @@ fn configure(
 }
 
 /// Sets every stream to abort; answers the first failure, after all were tried.
-fn abort_all<'a>(
+pub(crate) fn abort_all<'a>(
     instance: &Instance,
     streams: impl Iterator<Item = &'a palisade_hal::StreamId>,
 ) -> Result<(), DriverError> {
@@ -313,6 +313,6 @@ fn forget(
 }
 
 /// After these nothing is known of what the hardware holds.
-fn is_fatal(error: DriverError) -> bool {
+pub(crate) fn is_fatal(error: DriverError) -> bool {
     matches!(error, DriverError::Timeout(_) | DriverError::InvalidationTimeout | DriverError::Dead)
 }

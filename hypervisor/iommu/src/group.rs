@@ -9,7 +9,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::device::DeviceId;
 use crate::domain::Domain;
-use crate::driver::StreamPolicy;
+use crate::driver::{ContextView, StreamPolicy};
 use crate::instance::Instance;
 
 /// What may be done with a group.
@@ -53,14 +53,20 @@ pub enum Idle {
 }
 
 /// How the streams of an assigned group are configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Mode {
     /// Stage 2 of the domain, or identity.
     Plain,
-    /// Context tables of the hypervisor.
-    Contexts,
+    /// Context tables of the hypervisor, fetched through a view of the VM.
+    Contexts(Arc<dyn ContextView + Send + Sync>),
     /// Entries of the guest's own making.
     Guest,
+}
+
+impl Mode {
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain)
+    }
 }
 
 /// A group's tie to a domain.

@@ -51,8 +51,11 @@ mod group;
 mod ids;
 mod instance;
 pub mod ioasid;
+mod nesting;
+pub mod pasid;
 mod probe;
 mod registry;
+pub mod sva;
 
 pub use attach::Posture;
 pub use device::{DeviceId, DeviceInfo};

@@ -49,6 +49,9 @@ pub enum DefaultSubstream {
 /// Under a stage 2 the SMMU translates the address of the table too, so the pages must be
 /// visible in the DMA view of the VM, read-only, at an IPA that the guest's CPUs do not have.
 /// With stage 1 alone the fetch address is the PA.
+///
+/// Called under the lock of a group or of a PASID space. An implementation takes its own lock
+/// after those; who holds that lock calls nothing of this crate but `Domain::flush`.
 pub trait ContextView {
     /// Makes `bytes` of table memory at `pa` fetchable; returns the fetch address (PA or IPA).
     ///

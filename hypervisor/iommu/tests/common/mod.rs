@@ -2,12 +2,16 @@
 #![allow(missing_docs)]
 #![allow(unused)]
 
+pub mod process;
+
 use std::sync::Arc;
 
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{self, FakeDriver, Snapshot};
+use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::{
-    DeviceId, DeviceInfo, Domain, Footprint, Group, Iommus, Owner, Registration, StreamPolicy,
+    DefaultSubstream, DeviceId, DeviceInfo, Domain, Footprint, Group, Iommus, Owner, PhysicalView,
+    Registration, StreamPolicy,
 };
 
 pub fn device(id: u32, phandle: u32, streams: &[u32]) -> DeviceInfo {
@@ -67,5 +71,49 @@ impl House {
         let group = self.group(id);
         self.iommus.assign(&group, domain, StreamPolicy::default()).unwrap();
         group
+    }
+}
+
+/// A house whose device 2 (three streams) and device 1 share address spaces of one VM.
+pub struct Shared {
+    pub house: House,
+    pub domain: Arc<Domain>,
+    pub space: Arc<Space>,
+    pub table: TableId,
+    pub other: TableId,
+}
+
+impl Shared {
+    pub fn new() -> Self {
+        Self::with(StreamPolicy::default(), 16)
+    }
+
+    pub fn with(policy: StreamPolicy, asid_bits: u8) -> Self {
+        let house = House::new();
+        let domain = house.domain();
+        let space = Space::new(asid_bits, 64);
+        let table = |id| {
+            let group = house.group(id);
+            house.iommus.assign(&group, &domain, policy).unwrap();
+            let store = house
+                .iommus
+                .enable_contexts(
+                    &group,
+                    house.owner,
+                    6,
+                    DefaultSubstream::Zero,
+                    Arc::new(PhysicalView),
+                )
+                .unwrap();
+            space.alloc_table(Arc::new(store))
+        };
+        let (table, other) = (table(2), table(1));
+        house.driver.take_calls();
+        Self { house, domain, space, table, other }
+    }
+
+    pub fn footprint(&self) -> (SpaceFootprint, Footprint, Snapshot) {
+        let (iommus, memory) = self.house.footprint();
+        (self.space.footprint(), iommus, memory)
     }
 }

@@ -1,0 +1,259 @@
+//! Stage 1 over a VM's stage 2: context tables of the hypervisor, or of the guest.
+//!
+//! Both start from an assigned group and leave everything of stage 2 as it is. The first way
+//! gives the core a table that it binds processes in; the second takes the guest's own entry,
+//! of which the driver copies only the fields that a guest may choose.
+
+use alloc::sync::Arc;
+
+use palisade_hal::StreamId;
+
+use crate::attach::{abort_all, configure, is_fatal};
+use crate::domain::Domain;
+use crate::driver::{
+    ContextView, DefaultSubstream, DriverError, Invalidation, Response, StageTwo, StreamPolicy,
+    StreamState,
+};
+use crate::error::Error;
+use crate::fault::Owner;
+use crate::group::{Attachment, Condition, Group, Mode, State};
+use crate::pasid::StreamContexts;
+use crate::registry::Iommus;
+
+impl Iommus {
+    /// Puts an assigned group behind context tables of the hypervisor with `2^bits` substreams
+    /// each, nested over its domain. The answer is the store of a PASID table.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`]; [`Error::Mode`] if it is nested already; `Unsupported` without
+    /// nesting; or the driver's. Everything is then as it was, or the group is dead.
+    pub fn enable_contexts(
+        &self,
+        group: &Group,
+        owner: Owner,
+        bits: u8,
+        default: DefaultSubstream,
+        view: Arc<dyn ContextView + Send + Sync>,
+    ) -> Result<StreamContexts, Error> {
+        let instance = group.instance();
+        let driver = instance.driver();
+        let mut guard = group.lock();
+        let state = &mut *guard;
+        let (domain, stage_two, policy) = state.owned_plain(owner)?;
+        let capabilities = instance.capabilities();
+        if !capabilities.nested {
+            return Err(DriverError::Unsupported("nested translation").into());
+        }
+        if bits > capabilities.substream_bits {
+            return Err(DriverError::Unsupported("substreams").into());
+        }
+        for (done, &stream) in state.streams.iter().enumerate() {
+            if let Err(error) = driver.create_contexts(stream, bits, &*view) {
+                for &stream in state.streams.iter().take(done).rev() {
+                    let _ = driver.destroy_contexts(stream, &*view);
+                }
+                return Err(error.into());
+            }
+        }
+        // Counted first, so that no flush from now on leaves combined entries behind.
+        domain.set_nested(instance, true);
+        for (done, &stream) in state.streams.iter().enumerate() {
+            let Err(error) = driver.attach_contexts(stream, Some(&stage_two), default, policy)
+            else {
+                continue;
+            };
+            let mut back = if is_fatal(error) { Err(error) } else { Ok(()) };
+            for &stream in state.streams.iter().take(done).rev() {
+                back = back.and_then(|()| configure(instance, stream, &domain, policy));
+            }
+            domain.set_nested(instance, false);
+            if back.is_err() {
+                self.kill(group, state);
+            }
+            for &stream in state.streams.iter().rev() {
+                let _ = driver.destroy_contexts(stream, &*view);
+            }
+            return Err(error.into());
+        }
+        if let Some(attachment) = &mut state.attachment {
+            attachment.mode = Mode::Contexts(view.clone());
+        }
+        Ok(StreamContexts {
+            instance: instance.clone(),
+            streams: state.streams.clone(),
+            vmid: stage_two.vmid,
+            bits,
+            ats: policy.ats,
+            view,
+        })
+    }
+
+    /// Puts a nested group back behind stage 2 alone; everything of its stage 1 is forgotten.
+    /// Tables bound in a PASID space are to be freed before, or abandoned after.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`], [`Error::Mode`] if it is not nested; the driver's make it dead.
+    pub fn disable_nesting(&self, group: &Group, owner: Owner) -> Result<(), Error> {
+        let instance = group.instance();
+        let mut guard = group.lock();
+        let state = &mut *guard;
+        let attachment = state.owned(owner)?;
+        let (domain, policy, mode) =
+            (attachment.domain.clone(), attachment.policy, attachment.mode.clone());
+        if mode.is_plain() {
+            return Err(Error::Mode);
+        }
+        let mut answer = Ok(());
+        for &stream in &state.streams {
+            answer = answer.and_then(|()| configure(instance, stream, &domain, policy));
+        }
+        if let Some(vmid) = domain.vmid() {
+            let forget = || instance.driver().invalidate(&[Invalidation::StageOneOf(vmid)]);
+            answer = answer.and_then(|()| forget());
+        }
+        if let (Mode::Contexts(view), true) = (&mode, answer.is_ok()) {
+            for &stream in &state.streams {
+                answer = answer.and_then(|()| instance.driver().destroy_contexts(stream, &**view));
+            }
+        }
+        domain.set_nested(instance, false);
+        if answer.is_err() {
+            self.kill(group, state);
+        } else if let Some(attachment) = &mut state.attachment {
+            attachment.mode = Mode::Plain;
+        }
+        answer.map_err(Error::from)
+    }
+
+    /// Configures one stream of a group by the guest's own entry. Answers what it does then.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`], [`Error::NotOfGroup`]; [`Error::Mode`] where the hypervisor owns
+    /// the context tables; the driver's refusal names the word to blame.
+    pub fn attach_guest_entry(
+        &self,
+        group: &Group,
+        owner: Owner,
+        stream: StreamId,
+        words: &[u64; 8],
+    ) -> Result<StreamState, Error> {
+        let instance = group.instance();
+        let mut guard = group.lock();
+        let state = &mut *guard;
+        let attachment = state.owned(owner)?;
+        let (domain, policy) = (attachment.domain.clone(), attachment.policy);
+        let (plain, stage_two) = match (&attachment.mode, domain.stage_two()) {
+            (Mode::Plain, Some(stage_two)) => (true, stage_two),
+            (Mode::Guest, Some(stage_two)) => (false, stage_two),
+            _ => return Err(Error::Mode),
+        };
+        if !instance.capabilities().nested {
+            return Err(DriverError::Unsupported("nested translation").into());
+        }
+        if !state.streams.contains(&stream) {
+            return Err(Error::NotOfGroup(stream));
+        }
+        if plain {
+            domain.set_nested(instance, true);
+        }
+        match instance.driver().attach_nested(stream, &stage_two, policy, words) {
+            Ok(now) => {
+                if let Some(attachment) = &mut state.attachment {
+                    attachment.mode = Mode::Guest;
+                }
+                Ok(now)
+            }
+            Err(error) => {
+                if plain {
+                    domain.set_nested(instance, false);
+                }
+                if is_fatal(error) {
+                    self.kill(group, state);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Carries out a guest's own invalidation commands on the IOMMU of `group`. `stream`
+    /// translates the guest's StreamIDs; what it answers must be of the guest's groups.
+    ///
+    /// # Errors
+    /// `(done, error)`, see [`IommuDriver::cache_invalidate`](crate::IommuDriver::cache_invalidate).
+    pub fn guest_invalidate(
+        &self,
+        group: &Group,
+        owner: Owner,
+        stream: &dyn Fn(u32) -> Option<StreamId>,
+        words: &[[u64; 2]],
+    ) -> Result<usize, (usize, Error)> {
+        let mut state = group.lock();
+        let attachment = state.owned(owner).map_err(|error| (0, error))?;
+        let vmid = match (&attachment.mode, attachment.domain.vmid()) {
+            (Mode::Guest, Some(vmid)) => vmid,
+            _ => return Err((0, Error::Mode)),
+        };
+        let driver = group.instance().driver();
+        driver.cache_invalidate(vmid, stream, words).map_err(|(done, error)| (done, error.into()))
+    }
+
+    /// Answers a stalled transaction of one of the owner's streams.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`], [`Error::NotOfGroup`], [`Error::Mode`] where stalls are not
+    /// allowed, or the driver's.
+    pub fn resume(
+        &self,
+        group: &Group,
+        owner: Owner,
+        stream: StreamId,
+        tag: u16,
+        response: Response,
+    ) -> Result<(), Error> {
+        let mut state = group.lock();
+        if !state.owned(owner)?.policy.stalls {
+            return Err(Error::Mode);
+        }
+        if !state.streams.contains(&stream) {
+            return Err(Error::NotOfGroup(stream));
+        }
+        group.instance().driver().resume(stream, tag, response).map_err(Error::from)
+    }
+
+    /// Neither forth nor back: every stream aborts, for good.
+    pub(crate) fn kill(&self, group: &Group, state: &mut State) {
+        let instance = group.instance();
+        let _ = abort_all(instance, state.streams.iter());
+        if let Some(attachment) = state.attachment.take() {
+            attachment.domain.leave(instance, false);
+        }
+        state.condition = Condition::Dead;
+        for &stream in &state.streams {
+            instance.routes().set_owner(stream, None);
+        }
+    }
+}
+
+impl State {
+    /// The attachment, if it is the owner who asks.
+    pub(crate) fn owned(&mut self, owner: Owner) -> Result<&mut Attachment, Error> {
+        match &mut self.attachment {
+            Some(attachment) if attachment.domain.owner() == Some(owner) => Ok(attachment),
+            _ => Err(Error::NotOwner),
+        }
+    }
+
+    /// Domain, stage 2 and policy of an attachment that is not nested.
+    fn owned_plain(
+        &mut self,
+        owner: Owner,
+    ) -> Result<(Arc<Domain>, StageTwo, StreamPolicy), Error> {
+        let attachment = self.owned(owner)?;
+        match (&attachment.mode, attachment.domain.stage_two()) {
+            (Mode::Plain, Some(stage_two)) => {
+                Ok((attachment.domain.clone(), stage_two, attachment.policy))
+            }
+            _ => Err(Error::Mode),
+        }
+    }
+}
