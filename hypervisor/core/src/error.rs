@@ -25,6 +25,12 @@ pub(crate) enum Error {
     /// The interrupt controller cannot be used.
     #[error("interrupt controller: {0}")]
     Gic(#[from] palisade_gic::GicError),
+    /// The bundle is not in RAM of its own.
+    #[error("the bundle at {0:#x}..{1:#x} is not inside RAM, or lies over the image")]
+    BundlePlace(u64, u64),
+    /// The bundle is damaged as a whole.
+    #[error("{0}")]
+    Bundle(palisade_bundle::Error<'static>),
     /// The machine refused.
     #[error("machine: {0}")]
     Machine(#[from] MachineError),

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
-use crate::{console, heap, interrupts, logger, memory, secondaries};
+use crate::{bundle, console, heap, interrupts, logger, memory, secondaries};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -54,7 +54,12 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     gic.init_cpu(cpu::index(), cpu::affinity())?;
     let system = system::publish(System { board, frames, gic });
     let cores = secondaries::start(system.board, context.machine);
-    log::info!("{cores} cores up");
+    log::info!("{} cores up", cores.len());
+    let image = &context.image;
+    match bundle::open(board, context.machine, image, cores.len())? {
+        Some(bundle) => bundle::refuse(bundle),
+        None => log::info!("no bundle: there is nothing to run"),
+    }
     footprint(&system.frames);
     Ok(())
 }

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod backtrace;
+mod bundle;
 mod console;
 mod context;
 mod error;

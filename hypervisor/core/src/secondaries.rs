@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use arrayvec::ArrayVec;
 use palisade_board::{BoardInfo, Cpu, EnableMethod};
 use palisade_gic::Gic;
 use palisade_hal::Deadline;
@@ -23,21 +24,30 @@ pub(crate) fn conduit(board: &BoardInfo<'_>) -> Option<Conduit> {
     })
 }
 
-/// Starts every other core and waits for each; answers how many run, the first
-/// included. A core that does not come up is named in the log and left out.
-pub(crate) fn start(board: &BoardInfo<'_>, machine: &dyn Machine) -> usize {
+/// Starts every other core, all at once, and waits for them; answers the numbers
+/// of those that run, the first core's 0 included. A core that does not come up
+/// is named in the log and left out.
+pub(crate) fn start(board: &BoardInfo<'_>, machine: &dyn Machine) -> ArrayVec<usize, MAX_CPUS> {
     let own = cpu::affinity();
-    let mut count = 1;
+    let mut cores = ArrayVec::new();
+    cores.push(0);
     for other in board.cpus.iter().filter(|other| other.mpidr != own) {
-        if count >= MAX_CPUS {
+        if cores.is_full() {
             log::warn!("core {:#x} stays off: {MAX_CPUS} cores are supported", other.mpidr);
-            continue;
-        }
-        if start_one(board, machine, other, count) {
-            count += 1;
+        } else if start_one(board, machine, other, cores.len()) {
+            cores.push(cores.len());
         }
     }
-    count
+    let deadline = Deadline::after(&Counter, PATIENCE);
+    let online = |core: usize| ONLINE.get(core).is_some_and(|up| up.load(Ordering::Acquire));
+    cores.retain(|&mut core| {
+        let up = core == 0 || deadline.wait(&Counter, || online(core));
+        if !up {
+            log::error!("core {core} was started and did not come up");
+        }
+        up
+    });
+    cores
 }
 
 fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: usize) -> bool {
@@ -61,12 +71,7 @@ fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: u
         log::error!("core {:#x} stays off: {error}", other.mpidr);
         return false;
     }
-    let online = || ONLINE.get(index).is_some_and(|online| online.load(Ordering::Acquire));
-    let up = Deadline::after(&Counter, PATIENCE).wait(&Counter, online);
-    if !up {
-        log::error!("core {:#x} was started and did not come up", other.mpidr);
-    }
-    up
+    true
 }
 
 /// Where every core but the first enters.
