@@ -8,6 +8,7 @@ use palisade_fdt::Tree;
 use palisade_gic::Gic;
 use palisade_hal::cpu;
 use palisade_hal::machine::{BootInfo, MapKind};
+use palisade_iommu::Iommus;
 use palisade_mem::Frames;
 
 use crate::context::{self, Context, Power};
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
-use crate::{bundle, console, heap, interrupts, logger, memory, secondaries};
+use crate::{bundle, console, heap, interrupts, logger, memory, pcie, posture, secondaries};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -52,7 +53,11 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let frames = take_memory(context, board, bytes)?;
     let gic = interrupts::bring_up(board, context.machine)?;
     gic.init_cpu(cpu::index(), cpu::affinity())?;
-    let system = system::publish(System { board, frames, gic });
+    // 8 bits of VMID: what every core has.
+    let iommus = Iommus::new(palisade_bundle::MAX_VMS as u16, 8);
+    let hosts = pcie::enumerate(board, context.machine);
+    pcie::announce(&hosts, &iommus);
+    let system = system::publish(System { board, frames, gic, iommus, hosts });
     let cores = secondaries::start(system.board, context.machine);
     log::info!("{} cores up", cores.len());
     let image = &context.image;
@@ -60,6 +65,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
         Some(bundle) => bundle::refuse(bundle),
         None => log::info!("no bundle: there is nothing to run"),
     }
+    posture::print(&system.iommus, &system.hosts, &|_| "-", &|_| None);
     footprint(&system.frames);
     Ok(())
 }

@@ -1,17 +1,23 @@
 //! What the hypervisor owns, once it is up.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
 use palisade_gic::AnyGic;
+use palisade_iommu::Iommus;
 use palisade_mem::Frames;
 use spin::Once;
+
+use crate::pcie::Host;
 
 /// The instances of everything there is one of.
 pub(crate) struct System {
     pub(crate) board: &'static BoardInfo<'static>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) gic: AnyGic,
+    pub(crate) iommus: Iommus,
+    pub(crate) hosts: Vec<Host>,
 }
 
 static SYSTEM: Once<System> = Once::new();
