@@ -76,7 +76,7 @@ impl<'a, E: Env> Batch<'a, E> {
 
     fn add(&mut self, command: Cmd) -> Result<(), QueueError> {
         // One place is kept for the CMD_SYNC at the end.
-        if self.commands.len() + 1 >= BATCH_COMMANDS_MAX {
+        if self.commands.len() + 1 >= self.smmu.queue.batch_max() {
             self.smmu.run(&self.commands)?;
             self.commands.clear();
             if command.is_sync() {

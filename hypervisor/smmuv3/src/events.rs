@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use palisade_hal::{Env, StreamId, SubstreamId};
 use palisade_iommu::{Drained, FaultRecord, StreamState};
 
+use crate::batch::{Batch, Phase};
 use crate::decode::decode;
 use crate::error::QueueError;
 use crate::regs::{self, GERROR};
@@ -77,9 +78,9 @@ impl<E: Env> Smmu<E> {
             let _ = answers.try_push(Cmd::pri_resp(stream, substream, group, PriResponse::Failure));
         });
         drop(inputs);
-        if !answers.is_empty()
-            && let Err(error) = self.run(&answers)
-        {
+        let mut batch = Batch::new(self);
+        let sent = answers.into_iter().try_for_each(|answer| batch.push(Phase::Device, answer));
+        if let Err(error) = sent.and_then(|()| batch.finish()) {
             log::error!("smmuv3: page request responses: {error}");
         }
     }

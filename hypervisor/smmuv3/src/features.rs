@@ -36,7 +36,7 @@ pub enum Unsupported {
     /// ST_LEVEL is reserved.
     #[error("IDR0.ST_LEVEL: reserved value")]
     StreamTableLevel,
-    /// A command queue of fewer than four entries.
+    /// A command queue of fewer than eight entries, which the first batch needs.
     #[error("IDR1.CMDQS: command queue too small")]
     CommandQueue,
     /// SIDSIZE is beyond 32.
@@ -154,7 +154,7 @@ impl Features {
         let (stage1, stage2) = (idr0.is_set(IDR0::S1P), idr0.is_set(IDR0::S2P));
         refuse(!stage1 && !stage2, Unsupported::NoStage)?;
         refuse(idr0.read(IDR0::ST_LEVEL) > 1, Unsupported::StreamTableLevel)?;
-        refuse(idr1.read(IDR1::CMDQS) < 2, Unsupported::CommandQueue)?;
+        refuse(idr1.read(IDR1::CMDQS) < 3, Unsupported::CommandQueue)?;
         refuse(idr1.read(IDR1::SIDSIZE) > 32, Unsupported::StreamIdSize)?;
         refuse(idr1.read(IDR1::SSIDSIZE) > SUBSTREAM_BITS_MAX, Unsupported::SubstreamIdSize)?;
         refuse(!idr5.is_set(IDR5::GRAN4K), Unsupported::Granule)?;

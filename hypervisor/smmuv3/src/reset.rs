@@ -250,7 +250,7 @@ impl Parts {
         let none = |_| BringUpError::NoMemory;
         let coherent = features.coherent;
         let table = StreamTable::new(frames, features).map_err(none)?;
-        let log2 = options.cmdq_log2.max(2).min(features.cmdq_log2);
+        let log2 = options.cmdq_log2.max(3).min(features.cmdq_log2);
         let messages = options.messages && features.msi;
         let queue = CommandQueue::new(frames, log2, coherent, messages, options.sync_micros);
         let Ok(queue) = queue else {

@@ -63,6 +63,7 @@ pub(crate) struct CommandQueue {
     table: Table,
     completion: Completion,
     sync_micros: u64,
+    log2: u32,
     inner: Mutex<Inner>,
 }
 
@@ -97,7 +98,8 @@ impl CommandQueue {
             retry: (u64::MAX, 0),
             counts: QueueCounts::default(),
         };
-        Ok(Self { table, completion, sync_micros, inner: Mutex::new(inner) })
+        let log2 = ring.log2();
+        Ok(Self { table, completion, sync_micros, log2, inner: Mutex::new(inner) })
     }
 
     /// Gives the memory back; only before [`install`](Self::install).
@@ -114,10 +116,15 @@ impl CommandQueue {
         if let Completion::Message(words) = &self.completion {
             words.expose();
         }
-        let log2 = u64::from(self.inner.lock().producer.ring().log2());
-        mmio.set(regs::CMDQ_BASE, regs::BASE_ALLOCATE | self.table.pa().get() | log2);
+        let base = self.table.pa().get() | u64::from(self.log2);
+        mmio.set(regs::CMDQ_BASE, regs::BASE_ALLOCATE | base);
         mmio.set(regs::CMDQ_PROD, 0);
         mmio.set(regs::CMDQ_CONS, 0);
+    }
+
+    /// The longest batch that fits the queue, its last CMD_SYNC included.
+    pub fn batch_max(&self) -> usize {
+        BATCH_COMMANDS_MAX.min(1 << self.log2)
     }
 
     /// What was sent so far.
@@ -130,7 +137,7 @@ impl CommandQueue {
         self.inner.lock().dead = true;
     }
 
-    /// Sends at most [`BATCH_COMMANDS_MAX`] − 1 commands and one CMD_SYNC with one write of PROD,
+    /// Sends at most [`batch_max`](Self::batch_max) − 1 commands and one CMD_SYNC with one write of PROD,
     /// and waits until the SMMU is past them.
     ///
     /// # Errors

@@ -33,6 +33,10 @@ pub struct State {
     pub faults: Vec<Fault>,
     pub delay: u32,
     pub ignore: Vec<u64>,
+    pub lose_messages: bool,
+    /// The stream and substream whose CD is looked at at every CFGI_CD.
+    pub watch_cd: Option<(u32, u32)>,
+    pub seen_cds: Vec<[u64; 8]>,
 }
 
 impl State {
@@ -163,11 +167,21 @@ impl Fake {
                 }
             }
             state.commands.push(command);
+            if opcode == 0x05
+                && let Some((stream, substream)) = state.watch_cd
+            {
+                drop(state);
+                let pointer = self.ste(stream)[0] & 0x000f_ffff_ffff_ffc0;
+                let first = pointer + u64::from(substream) * 64;
+                let image = std::array::from_fn(|word| self.word(first + 8 * word as u64));
+                state = self.state();
+                state.seen_cds.push(image);
+            }
             let message = (command[0] >> 12 & 3 == 1 && opcode == 0x46)
                 .then_some((command[1] & 0x00ff_ffff_ffff_fffc, command[0] >> 32));
             let next = (cons & mask).wrapping_add(1) & mask;
             state.set(CMDQ_CONS, next);
-            if let Some((pa, data)) = message {
+            if let Some((pa, data)) = message.filter(|_| !state.lose_messages) {
                 drop(state);
                 self.put_word(pa, data);
                 state = self.state();

@@ -1,0 +1,149 @@
+//! Events, overflow, storms, page requests, global errors.
+
+use palisade_iommu::{FaultKind, FaultRecord, IommuDriver, StreamPolicy, StreamState};
+use palisade_smmuv3::{IdRegisters, Options};
+
+use crate::fake::{
+    Bench, EVENTQ_BASE, EVENTQ_CONS, EVENTQ_PROD, PRIQ_BASE, PRIQ_PROD, QEMU, bare, bench, options,
+    stage_two, stream,
+};
+
+fn event(bench: &Bench, number: u32, address: u64) {
+    let record = [u64::from(number) << 32 | 0x10, 1 << 39 | 2 << 40, address, address & !0xfff];
+    bench.fake.produce(EVENTQ_BASE, EVENTQ_PROD, &record);
+}
+
+fn drain(bench: &Bench, budget: usize) -> (Vec<FaultRecord>, palisade_iommu::Drained) {
+    let mut seen = Vec::new();
+    let drained = bench.smmu.drain_events(&mut |fault| seen.push(*fault), budget);
+    (seen, drained)
+}
+
+#[test]
+fn records_are_decoded_in_order_and_freed() {
+    let bench = bench(QEMU);
+    for at in 0..5 {
+        event(&bench, 8, 0x1000 * at);
+    }
+    let (seen, drained) = drain(&bench, 100);
+    assert_eq!(seen.len(), 5);
+    assert!(!drained.more && !drained.overflowed);
+    for (at, fault) in seen.iter().enumerate() {
+        assert_eq!((fault.kind, fault.stream), (FaultKind::Translation, stream(8)));
+        assert_eq!(fault.address, 0x1000 * at as u64);
+    }
+    assert_eq!(bench.fake.state().get(EVENTQ_CONS), 5);
+    assert_eq!(drain(&bench, 100).0, []);
+}
+
+/// The budget bounds the work of one call, and the rest is told.
+#[test]
+fn the_budget_is_kept() {
+    let bench = bench(QEMU);
+    for at in 0..10 {
+        event(&bench, 8, at);
+    }
+    let (seen, drained) = drain(&bench, 4);
+    assert_eq!((seen.len(), drained.more), (4, true));
+    let (seen, drained) = drain(&bench, 6);
+    assert_eq!((seen.len(), drained.more), (6, false));
+}
+
+/// Overflow: told once, acknowledged last by copying the flag to CONS, draining goes on.
+#[test]
+fn overflow_is_told_and_acknowledged() {
+    let bench = bench(QEMU);
+    for lap in 0..2u64 {
+        event(&bench, 8, 0x1000);
+        let prod = bench.fake.state().get(EVENTQ_PROD);
+        let flag = if lap == 0 { 1 << 31 } else { 0 };
+        bench.fake.state().set(EVENTQ_PROD, prod & 0x7fff_ffff | flag);
+        let (seen, drained) = drain(&bench, 100);
+        assert_eq!((seen.len(), drained.overflowed), (1, true));
+        assert_eq!(bench.fake.state().get(EVENTQ_CONS), (lap + 1) | flag);
+        assert!(!drain(&bench, 100).1.overflowed);
+    }
+}
+
+/// Around the end of the ring many times.
+#[test]
+fn wraps() {
+    let bench = bare(QEMU).bring_up(Options { evtq_log2: 2, ..options() });
+    for round in 0..1_000u64 {
+        for at in 0..=(round % 4) {
+            event(&bench, 8, round * 4 + at);
+        }
+        let (seen, _) = drain(&bench, 100);
+        let addresses: Vec<u64> = seen.iter().map(|fault| fault.address).collect();
+        let expected: Vec<u64> = (0..=(round % 4)).map(|at| round * 4 + at).collect();
+        assert_eq!(addresses, expected);
+    }
+}
+
+/// A device over its budget is set to abort; its neighbour's records still come.
+#[test]
+fn a_storm_is_contained_for_its_device_only() {
+    let bench = bare(QEMU).bring_up(Options { storm_events: 20, ..options() });
+    let policy = StreamPolicy::default();
+    bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
+    bench.smmu.attach(stream(9), &stage_two(2), policy).unwrap();
+    for at in 0..50 {
+        event(&bench, 8, at);
+    }
+    event(&bench, 9, 0x9000);
+    let (seen, _) = drain(&bench, 1_000);
+    let of = |number| seen.iter().filter(|fault| fault.stream == stream(number)).count();
+    assert_eq!((of(8), of(9)), (21, 1));
+    assert_eq!(bench.smmu.dropped_records(), 29);
+    assert_eq!(bench.smmu.stream_state(stream(8)), StreamState::Abort);
+    assert_eq!(bench.smmu.stream_state(stream(9)), StreamState::Stage2);
+    // A new attach starts afresh.
+    bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
+    event(&bench, 8, 1);
+    assert_eq!(drain(&bench, 10).0.len(), 1);
+}
+
+/// Only the last request of a group is answered, with a refusal that names it.
+#[test]
+fn page_requests_are_denied() {
+    let id = IdRegisters { idr0: QEMU.idr0 | 1 << 16, idr1: QEMU.idr1 | 8 << 11, ..QEMU };
+    let bench = bench(id);
+    let request =
+        |last: u64, group: u64| [0x18 | 5 << 32 | last << 62 | 1 << 63, 0x4000_0000 | group];
+    bench.fake.produce(PRIQ_BASE, PRIQ_PROD, &request(0, 7));
+    bench.fake.produce(PRIQ_BASE, PRIQ_PROD, &request(1, 7));
+    drain(&bench, 10);
+    let commands = bench.fake.state().commands.clone();
+    assert_eq!(commands.len(), 2);
+    assert_eq!(commands[0], [0x18 << 32 | 5 << 12 | 1 << 11 | 0x41, 7]);
+}
+
+/// EVENTQ_ABT_ERR is acknowledged, and told as lost records; it is not fatal.
+#[test]
+fn an_aborted_record_is_acknowledged() {
+    let bench = bench(QEMU);
+    bench.fake.state().set(0x60, 1 << 2);
+    assert!(drain(&bench, 10).1.overflowed);
+    assert_eq!(bench.fake.state().get(0x64), 1 << 2);
+    assert!(!drain(&bench, 10).1.overflowed);
+    assert!(bench.smmu.is_alive());
+}
+
+/// SFM seen by the interrupt: the instance is dead and everything aborts.
+#[test]
+fn service_failure_by_interrupt() {
+    let bench = bench(QEMU);
+    bench.fake.state().set(0x60, 1 << 8);
+    bench.smmu.check_global_errors();
+    assert!(!bench.smmu.is_alive());
+    assert_eq!(bench.fake.state().get(0x20), 0);
+}
+
+/// A PROD that no queue can have is caught up with and told, never followed.
+#[test]
+fn an_impossible_producer_is_not_followed() {
+    let bench = bare(QEMU).bring_up(Options { evtq_log2: 2, ..options() });
+    bench.fake.state().set(EVENTQ_PROD, 5);
+    let (seen, drained) = drain(&bench, 100);
+    assert_eq!((seen.len(), drained.overflowed), (0, true));
+}
