@@ -40,6 +40,7 @@ mod frames;
 mod heap;
 mod ledger;
 mod map;
+mod slot;
 mod table;
 mod tag;
 
@@ -51,5 +52,6 @@ pub use frames::{Block, Footprint, FrameError, Frames, PhysRange};
 pub use heap::Heap;
 pub use ledger::{Agent, AgentSet, Part, Proof, Scope, Ticket};
 pub use map::DirectMap;
+pub use slot::Slot;
 pub use table::{FrameTables, Table, TableMemory, Words};
 pub use tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};

@@ -102,6 +102,19 @@ pub(crate) fn lpae64_s2<M: TableMemory + 'static>(c: &Config, memory: M, users: 
     by_granule(c, memory, users, plan_s2(c)?)
 }
 
+/// ARM_64_LPAE_S2 with the 4 KiB granule and 48-bit descriptors only: what a small
+/// image links.
+pub(crate) fn lpae64_s2_4k<M: TableMemory + 'static>(c: &Config, memory: M, users: Users) -> Built {
+    if c.lpa2 {
+        return Err(ConfigError::Option(c.format));
+    }
+    let plan = plan_s2(c)?;
+    if plan.geometry.granule != 12 {
+        return Err(ConfigError::PageSizes(c.format, c.pgsize_bitmap));
+    }
+    finish::<Granule4K, M>(c, memory, users, plan)
+}
+
 /// ARM_32_LPAE_S1.
 pub(crate) fn lpae32_s1<M: TableMemory + 'static>(c: &Config, memory: M, users: Users) -> Built {
     lpae32::check_s1(c)?;

@@ -57,7 +57,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         self.each_leaf(iova, size, |found, va| {
             let Found { table, index, level, .. } = found;
             let mut word = found.word;
-            while self.format.dirty(word) == Dirty::Dirty {
+            while self.format.dirty(word) == Dirty::Written {
                 match F::exchange(table.words(), index, word, self.format.cleaned(word)) {
                     Ok(_) => {
                         let leaf = self.leaf(va, level, word);

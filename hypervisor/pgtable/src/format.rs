@@ -27,7 +27,7 @@ pub enum Dirty {
     /// Not written since it was last cleaned.
     Clean,
     /// Written, or still writable without a record.
-    Dirty,
+    Written,
 }
 
 /// A format with its configuration. All level arguments are constants at the

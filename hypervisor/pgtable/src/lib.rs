@@ -76,8 +76,10 @@ mod gather;
 mod geometry;
 mod map;
 mod prot;
+mod registry;
 mod regs;
 mod reserve;
+mod selftest;
 mod space;
 mod split;
 mod table;
@@ -89,5 +91,7 @@ pub use config::{Config, FormatId, Quirks, SIZES_4K, SIZES_16K, SIZES_64K, Split
 pub use error::{ConfigError, Error, TlbError};
 pub use gather::{FlushPolicy, Flushed, Gather, TlbOps, Unflushed};
 pub use prot::Prot;
+pub use registry::{FormatFns, RegisterError, Registry};
 pub use regs::{MaliRegs, Registers, Stage1Regs, Stage2Regs, V7sRegs};
+pub use selftest::{Report, SelfTest, SelfTestError};
 pub use table::{Leaf, PageTable, Walk};

@@ -267,7 +267,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let fits = |size: u64| size <= left && (va | pa) & (size - 1) == 0;
         let sizes = self.sizes;
         let each = (0..u64::BITS).map(|bit| 1u64 << bit).filter(|size| sizes & size != 0);
-        let best = each.clone().filter(|&size| fits(size)).last();
+        let best = each.clone().rfind(|&size| fits(size));
         let size = best.ok_or(Error::Unaligned(self.iova(va)))?;
         let mut bytes = left;
         for larger in each.filter(|&larger| larger > size) {

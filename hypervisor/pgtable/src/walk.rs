@@ -87,12 +87,12 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         loop {
             let index = Self::index(level, va);
             let word = F::load(table.words(), index);
-            if level < F::LAST {
-                if let Some(next) = self.next(word) {
-                    table = next;
-                    level += 1;
-                    continue;
-                }
+            if level < F::LAST
+                && let Some(next) = self.next(word)
+            {
+                table = next;
+                level += 1;
+                continue;
             }
             return match self.format.entry(word, level) {
                 Entry::Invalid if word == 0 => Ok(Found { table, index, word, level }),

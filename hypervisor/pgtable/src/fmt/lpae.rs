@@ -283,7 +283,7 @@ impl<G: Granule> Format for Lpae<G> {
         };
         match (word & bits::DBM != 0, writable) {
             (false, _) => Dirty::Untracked,
-            (true, true) => Dirty::Dirty,
+            (true, true) => Dirty::Written,
             (true, false) => Dirty::Clean,
         }
     }
