@@ -110,6 +110,9 @@ impl Workspace {
             .current_dir(&self.root)
             .status()
             .context("cargo does not start")?;
+        if palisade_e2e::interrupt::asked() {
+            bail!("interrupted");
+        }
         if !status.success() {
             bail!("{program} does not build");
         }
