@@ -74,7 +74,8 @@ impl Outcome {
             });
         }
         checks.extend(made.into_iter().filter(|check| !list.contains(&check.name)));
-        let mut error = error;
+        // What the hypervisor says of its own death tells more than that QEMU is gone.
+        let mut error = death(&records).or(error);
         if error.is_none() && !records.broken().is_empty() {
             error = Some(format!("{} broken lines in the report", records.broken().len()));
         }
@@ -182,6 +183,18 @@ impl Outcome {
     }
 }
 
+/// The hypervisor's own words about why it stopped.
+fn death(records: &Records) -> Option<String> {
+    let word = |record: &Value, field| text(record, field).unwrap_or("nothing").to_owned();
+    if let Some(record) = records.of("panic").next() {
+        let place = text(record, "location").unwrap_or("?");
+        let line = number(record, "line").unwrap_or(0);
+        return Some(format!("the hypervisor died: {} ({place}:{line})", word(record, "message")));
+    }
+    let record = records.of("error").next()?;
+    Some(format!("the hypervisor gave up: {}", word(record, "message")))
+}
+
 /// An evidence object as short lines.
 fn evidence(value: &Value) -> Vec<String> {
     let Some(fields) = value.as_object() else { return vec![value.to_string()] };
@@ -221,6 +234,10 @@ mod tests {
         assert!(!no_end.passed(), "no end record");
         let twice = judge(vec![good("one"), good("two"), bad("one")], None, ended());
         assert!(!twice.passed(), "a check that failed once");
+        let mut died = ended();
+        died.take(r#"{"type":"panic","message":"x","location":"a.rs","line":3}"#);
+        let died = judge(vec![good("one"), good("two")], None, died);
+        assert!(!died.passed() && died.error.is_some_and(|error| error.contains("a.rs:3")));
         let mut torn = ended();
         torn.take("{torn");
         assert!(!judge(vec![good("one"), good("two")], None, torn).passed());

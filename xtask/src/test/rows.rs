@@ -23,6 +23,7 @@ const fn row(name: &'static str, scenario: &'static str) -> Row {
 
 /// All rows of the normal mode. What a scenario expects, its file says.
 pub const ROWS: &[Row] = &[
+    row("hello", "hello"),
     row("isolation", "isolation"),
     Row { cpu: Some("neoverse-n1"), seed: 2, ..row("isolation-neoverse-n1", "isolation") },
     Row { cpu: Some("max"), seed: 3, ..row("isolation-max", "isolation") },
