@@ -6,4 +6,5 @@ extern crate alloc;
 
 pub mod its;
 pub mod mmio;
+pub mod pci;
 pub mod vgic;
