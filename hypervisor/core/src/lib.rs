@@ -28,7 +28,6 @@ mod provoke;
 mod refuse;
 mod report;
 mod secondaries;
-mod smmus;
 mod system;
 
 pub use init::start;

@@ -97,7 +97,8 @@ pub(crate) fn stage1_rights(
     let write = !read_only;
     let unprivileged = bit(word, 6) && !above.no_unprivileged;
     if el2 {
-        let execute = !bit(word, 54) && !above.no_execute && !(write_execute_never && write);
+        let never = bit(word, 54) || above.no_execute || write_execute_never && write;
+        let execute = !never;
         return Rights {
             read: true,
             write,
@@ -109,17 +110,17 @@ pub(crate) fn stage1_rights(
         };
     }
     let user_write = unprivileged && write;
+    let never = bit(word, 54) || above.no_execute || write_execute_never && user_write;
+    let privileged_never =
+        bit(word, 53) || above.no_privileged_execute || user_write || write_execute_never && write;
     let privileged_data = !(privileged_access_never && unprivileged);
     Rights {
         read: unprivileged,
         write: user_write,
-        execute: !bit(word, 54) && !above.no_execute && !(write_execute_never && user_write),
+        execute: !never,
         privileged_read: privileged_data,
         privileged_write: write && privileged_data,
-        privileged_execute: !bit(word, 53)
-            && !above.no_privileged_execute
-            && !user_write
-            && !(write_execute_never && write),
+        privileged_execute: !privileged_never,
         write_when_dirty: dirty_clean,
     }
 }

@@ -80,6 +80,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Two entries that may stand side by side: one translation, cached with and without the
+    /// contiguous hint.
+    fn agrees(&self, other: &Entry) -> bool {
+        self.level == other.level
+            && self.granule == other.granule
+            && self.output.wrapping_sub(self.base) == other.output.wrapping_sub(other.base)
+            && self.rights == other.rights
+    }
+
     fn covers(&self, address: u64) -> bool {
         address.wrapping_sub(self.base) < self.span
     }
@@ -141,7 +150,7 @@ impl Tlb {
             }
             match found {
                 None => found = Some(*entry),
-                Some(first) if first.base == entry.base && first.span == entry.span => {}
+                Some(first) if first.agrees(entry) => {}
                 Some(first) => return Lookup::Conflict(first),
             }
         }

@@ -39,20 +39,6 @@ pub struct Entry {
 /// Names the VM and the field.
 pub fn pack(description: &Description, folder: &Path, images: &mut dyn Images) -> Result<Vec<u8>> {
     checked(description)?;
-    let archive = pack_unchecked(description, folder, images)?;
-    reread(&archive)?;
-    Ok(archive)
-}
-
-/// Packs a description as it is, for tests of who reads it.
-///
-/// # Errors
-/// What cannot be written at all.
-pub fn pack_unchecked(
-    description: &Description,
-    folder: &Path,
-    images: &mut dyn Images,
-) -> Result<Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut vms: Vec<(&Vm, Entry)> = Vec::new();
     for vm in &description.vms {
@@ -65,7 +51,9 @@ pub fn pack_unchecked(
     for (name, bytes) in &files {
         write(&mut archive, name, bytes)?;
     }
-    Ok(cpio::newc::trailer(archive)?)
+    let archive = cpio::newc::trailer(archive)?;
+    reread(&archive)?;
+    Ok(archive)
 }
 
 /// Reads the archive with the hypervisor's own reader: what it would refuse is refused here. How
