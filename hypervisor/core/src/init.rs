@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
-use crate::{bundle, console, heap, interrupts, logger, memory, pcie, posture, secondaries};
+use crate::{bundle, console, heap, interrupts, logger, memory, pcie, posture, secondaries, smmus};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -50,14 +50,17 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     if let Some(how) = board.chosen.argument("palisade.die") {
         provoke(how, context);
     }
+    smmus::silence(board, context.machine);
     let frames = take_memory(context, board, bytes)?;
     let gic = interrupts::bring_up(board, context.machine)?;
     gic.init_cpu(cpu::index(), cpu::affinity())?;
     // 8 bits of VMID: what every core has.
     let iommus = Iommus::new(palisade_bundle::MAX_VMS as u16, 8);
+    smmus::bring_up(board, context.machine, &frames, &iommus);
     let hosts = pcie::enumerate(board, context.machine);
     pcie::announce(&hosts, &iommus);
     let system = system::publish(System { board, frames, gic, iommus, hosts });
+    interrupts::claim_all(system);
     let cores = secondaries::start(system.board, context.machine);
     log::info!("{} cores up", cores.len());
     let image = &context.image;
@@ -65,7 +68,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
         Some(bundle) => bundle::refuse(bundle),
         None => log::info!("no bundle: there is nothing to run"),
     }
-    posture::print(&system.iommus, &system.hosts, &|_| "-", &|_| None);
+    posture::print(&system.iommus, &system.hosts, &|vm| system.vm_name(vm), &|_| None);
     footprint(&system.frames);
     Ok(())
 }

@@ -10,6 +10,8 @@ use palisade_hal::machine::{Machine, MapKind};
 use palisade_hal::mmio::Mmio;
 
 use crate::error::Error;
+use crate::system::System;
+use crate::{console, fault};
 
 /// Priority of the hypervisor's own interrupts: before the guests'.
 const PRIORITY: u8 = 0x80;
@@ -62,4 +64,36 @@ pub(crate) fn claim(gic: &AnyGic, line: Option<Interrupt>, what: &str) {
     if let Err(error) = done {
         log::error!("interrupt {} of the {what}: {error}", line.intid);
     }
+}
+
+/// Switches on the hypervisor's own lines: the UART's input, the SMMUs' events
+/// and errors.
+pub(crate) fn claim_all(system: &System) {
+    for smmu in &system.board.smmus {
+        for line in [smmu.eventq, smmu.gerror, smmu.combined] {
+            claim(&system.gic, line, "SMMU");
+        }
+    }
+    if let Some(uart) = &system.board.uart {
+        claim(&system.gic, uart.interrupt, "UART");
+        console::enable_input();
+    }
+}
+
+/// Handles interrupt `intid` if it is one of the hypervisor's own lines; answers
+/// whether it was.
+pub(crate) fn handle(system: &System, intid: u32) -> bool {
+    let is = |line: Option<Interrupt>| line.is_some_and(|line| line.intid == intid);
+    let board = system.board;
+    if board.uart.as_ref().is_some_and(|uart| is(uart.interrupt)) {
+        console::poll(|channel, byte| system.input(channel, byte));
+        return true;
+    }
+    let smmu = board.smmus.iter().any(|smmu| {
+        [smmu.eventq, smmu.gerror, smmu.cmdq_sync, smmu.priq, smmu.combined].into_iter().any(is)
+    });
+    if smmu {
+        fault::drain(&system.iommus, &|vm| system.vm_name(vm));
+    }
+    smmu
 }

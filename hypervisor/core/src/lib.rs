@@ -28,6 +28,7 @@ mod provoke;
 mod refuse;
 mod report;
 mod secondaries;
+mod smmus;
 mod system;
 
 pub use init::start;

@@ -207,6 +207,21 @@ impl Iommus {
         table: PhysAddr,
         control: u32,
     ) -> Result<Arc<Domain>, Error> {
+        self.paging_domain_in(owner, self.scope(), table, control)
+    }
+
+    /// [`Self::paging_domain`] in a scope that [`Self::scope`] gave: the VM's memory map needs it
+    /// for its tables before there is a root to name.
+    ///
+    /// # Errors
+    /// As [`Self::paging_domain`].
+    pub fn paging_domain_in(
+        &self,
+        owner: Owner,
+        scope: Scope,
+        table: PhysAddr,
+        control: u32,
+    ) -> Result<Arc<Domain>, Error> {
         if !self.owners.is_open(owner) {
             return Err(Error::StaleOwner);
         }
@@ -217,7 +232,7 @@ impl Iommus {
         };
         let vmid = self.vmids.lock().alloc(limit).ok_or(Error::Exhausted("VMID"))?;
         let stage_two = StageTwo { vmid: Vmid::new(vmid), table, control };
-        Ok(Arc::new(Domain::new(self.scope(), DomainKind::Paging { owner, stage_two })))
+        Ok(Arc::new(Domain::new(scope, DomainKind::Paging { owner, stage_two })))
     }
 
     /// A domain in which nothing is translated. It belongs to no VM and no VM can reach it:
@@ -264,7 +279,8 @@ impl Iommus {
         }
     }
 
-    fn scope(&self) -> Scope {
+    /// A fresh address space for proofs.
+    pub fn scope(&self) -> Scope {
         Scope::new(self.next_scope.fetch_add(1, Ordering::Relaxed))
     }
 }

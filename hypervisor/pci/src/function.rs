@@ -143,8 +143,12 @@ impl Function {
         }
     }
 
-    /// Writes back what a reset took: the BARs' addresses. Command stays 0.
-    pub(crate) fn restore(&self, config: Config<'_>) -> Result<(), Error> {
+    /// Writes back what a reset took: the BARs' addresses. Command becomes 0 but for
+    /// INTx, which is off.
+    ///
+    /// # Errors
+    /// [`Error::Unplaced`] if one does not hold its address.
+    pub fn restore(&self, config: Config<'_>) -> Result<(), Error> {
         config.write16(header::COMMAND, header::COMMAND_INTX_OFF);
         for bar in self.bars.iter().flatten() {
             bar.write(config);

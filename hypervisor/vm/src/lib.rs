@@ -5,5 +5,11 @@
 extern crate alloc;
 
 pub mod its;
+pub mod layout;
 pub mod mmio;
+pub mod pci;
+pub mod pl011;
+pub mod psci;
+mod rate;
+pub mod sysreg;
 pub mod vgic;

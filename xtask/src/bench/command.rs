@@ -13,14 +13,18 @@ use crate::workspace::Workspace;
 /// What a part adds to the JSON object: names of operations and their numbers.
 pub type Numbers = Map<String, Value>;
 
+/// A part: its name and how it measures.
+type Part = (&'static str, fn(&Workspace) -> Result<Numbers>);
+
+const PARTS: &[Part] = &[("boot", entry::measure)];
+
 /// Measures everything there is to measure. What fails is said and fails the whole, but the other
 /// parts are measured all the same.
 pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
-    let parts: &[(&str, fn(&Workspace) -> Result<Numbers>)] = &[("boot", entry::measure)];
     let mut numbers = Numbers::new();
     let mut status = ExitCode::SUCCESS;
-    for (name, measure) in parts {
+    for (name, measure) in PARTS {
         match measure(&workspace) {
             Ok(more) => numbers.extend(more),
             Err(error) => {

@@ -9,4 +9,4 @@ mod pack;
 pub use check::checked;
 pub use command::command;
 pub use description::{Address, Description, Device, Vm};
-pub use pack::{Images, pack};
+pub use pack::{Images, pack, pack_unchecked};

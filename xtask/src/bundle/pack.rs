@@ -39,6 +39,20 @@ pub struct Entry {
 /// Names the VM and the field.
 pub fn pack(description: &Description, folder: &Path, images: &mut dyn Images) -> Result<Vec<u8>> {
     checked(description)?;
+    let archive = pack_unchecked(description, folder, images)?;
+    reread(&archive)?;
+    Ok(archive)
+}
+
+/// Packs a description as it is, for tests of who reads it.
+///
+/// # Errors
+/// What cannot be written at all.
+pub fn pack_unchecked(
+    description: &Description,
+    folder: &Path,
+    images: &mut dyn Images,
+) -> Result<Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut vms: Vec<(&Vm, Entry)> = Vec::new();
     for vm in &description.vms {
@@ -51,9 +65,7 @@ pub fn pack(description: &Description, folder: &Path, images: &mut dyn Images) -
     for (name, bytes) in &files {
         write(&mut archive, name, bytes)?;
     }
-    let archive = cpio::newc::trailer(archive)?;
-    reread(&archive)?;
-    Ok(archive)
+    Ok(cpio::newc::trailer(archive)?)
 }
 
 /// Reads the archive with the hypervisor's own reader: what it would refuse is refused here. How

@@ -166,6 +166,7 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         timeout: options.timeout.unwrap_or(PATIENCE.as_secs()),
         driver: Driver::States,
         checks: vec!["guest-powers-off".to_owned()],
+        unchecked: false,
         bootargs: String::new(),
         devices: devices.collect(),
         expected: Vec::new(),

@@ -11,7 +11,7 @@ use palisade_e2e::machine::Spec;
 use palisade_e2e::outcome::Outcome;
 use tempfile::TempDir;
 
-use crate::bundle::{Description, pack};
+use crate::bundle::{Description, pack, pack_unchecked};
 use crate::cli::{Board, RunOptions};
 use crate::image::{Payloads, hypervisor};
 use crate::run::Hardware;
@@ -31,6 +31,8 @@ pub struct Wish {
     pub timeout: Option<u64>,
     /// More arguments for QEMU.
     pub qemu_arguments: Vec<String>,
+    /// What happens to the bundle before it is booted.
+    pub damage: Option<fn(&mut Vec<u8>)>,
 }
 
 /// Runs a scenario on the terminal.
@@ -48,6 +50,7 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
         cpu: options.cpu.clone(),
         timeout: options.timeout,
         qemu_arguments: options.qemu_arg.clone(),
+        damage: None,
     };
     let kernel = hypervisor(&workspace, options.board)?;
     let (job, _folder) = prepare(&workspace, &qemu.path, &kernel, name, &wish)?;
@@ -99,11 +102,16 @@ pub fn prepare(
     }
     let folder = tempfile::Builder::new().prefix("palisade-run-").tempdir()?;
     let beside = path.parent().unwrap_or(Path::new("."));
-    let bytes = pack(&description, beside, &mut Payloads { workspace }).with_context(file)?;
+    let mut payloads = Payloads { workspace };
+    let pack = if scenario.unchecked { pack_unchecked } else { pack };
+    let mut bytes = pack(&description, beside, &mut payloads).with_context(file)?;
+    if let Some(damage) = wish.damage {
+        damage(&mut bytes);
+    }
     let bundle = folder.path().join("bundle.cpio");
     std::fs::write(&bundle, bytes)?;
     let cores = description.vms.iter().map(|vm| vm.vcpus).sum::<u32>();
-    let cores = cores.max(scenario.cores.unwrap_or(0));
+    let cores = scenario.cores.unwrap_or(cores);
     let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
     let append = format!("palisade.mux=1 palisade.seed={} {}", wish.seed, scenario.bootargs);
     hardware.boot(kernel, Some(&bundle), append.trim());

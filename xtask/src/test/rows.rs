@@ -2,6 +2,15 @@
 
 use crate::run::Wish;
 
+/// What must come of a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// The scenario's own checks pass.
+    Pass,
+    /// The hypervisor gives up before any guest starts, and its words hold these.
+    GivesUp(&'static [&'static str]),
+}
+
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -15,10 +24,23 @@ pub struct Row {
     pub gic: Option<u8>,
     /// Placement.
     pub seed: u64,
+    /// What happens to the bundle.
+    pub damage: Option<fn(&mut Vec<u8>)>,
+    /// What must come of it.
+    pub verdict: Verdict,
 }
 
 const fn row(name: &'static str, scenario: &'static str) -> Row {
-    Row { name, scenario, cpu: None, gic: None, seed: 1 }
+    Row { name, scenario, cpu: None, gic: None, seed: 1, damage: None, verdict: Verdict::Pass }
+}
+
+/// A row whose bundle is damaged as a whole.
+const fn damaged(
+    name: &'static str,
+    damage: fn(&mut Vec<u8>),
+    words: &'static [&'static str],
+) -> Row {
+    Row { damage: Some(damage), verdict: Verdict::GivesUp(words), ..row(name, "hello") }
 }
 
 /// All rows of the normal mode. What a scenario expects, its file says.
@@ -30,11 +52,32 @@ pub const ROWS: &[Row] = &[
     row("control-without-smmu", "control"),
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
+    row("refused-one-by-one", "refused-vms"),
+    damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
+    damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),
+    damaged("bundle-no-cpio", |bytes| bytes.fill(0x5a), &["bundle"]),
+    damaged("manifest-no-magic", |bytes| flip(bytes, 0), &["manifest.dtb"]),
+    damaged("manifest-oversized", |bytes| flip(bytes, 4), &["manifest.dtb"]),
+    damaged("manifest-structure", |bytes| flip(bytes, 8), &["manifest.dtb"]),
 ];
+
+/// Turns around a byte of the manifest: 110 bytes of cpio header and the padded name come first.
+fn flip(bytes: &mut [u8], at: usize) {
+    const MANIFEST: usize = (110 + "manifest.dtb\0".len()).next_multiple_of(4);
+    if let Some(byte) = bytes.get_mut(MANIFEST + at) {
+        *byte ^= 0xff;
+    }
+}
 
 impl Row {
     /// What the row changes.
     pub fn wish(&self) -> Wish {
-        Wish { seed: self.seed, gic: self.gic, cpu: self.cpu.map(str::to_owned), ..Wish::default() }
+        Wish {
+            seed: self.seed,
+            gic: self.gic,
+            cpu: self.cpu.map(str::to_owned),
+            damage: self.damage,
+            ..Wish::default()
+        }
     }
 }

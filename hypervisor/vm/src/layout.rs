@@ -1,0 +1,49 @@
+//! The one virtual platform: where a guest finds what, whatever the board is.
+
+/// RAM starts here.
+pub const RAM: u64 = 0x4000_0000;
+/// The interrupt controller's distributor, 64 KiB (GICv2: 4 KiB used).
+pub const DISTRIBUTOR: u64 = 0x0800_0000;
+/// Bytes of the distributor's region.
+pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
+/// GICv2: the CPU interface, 8 KiB of hardware shown to the guest.
+pub const CPU_INTERFACE: u64 = 0x0801_0000;
+/// Bytes of the CPU interface.
+pub const CPU_INTERFACE_BYTES: u64 = 0x2000;
+/// GICv3: the interrupt translation service, two frames.
+pub const ITS: u64 = 0x0808_0000;
+/// Bytes of its two frames.
+pub const ITS_BYTES: u64 = 0x2_0000;
+/// The doorbell page of the translation service: in the DMA view only.
+pub const DOORBELL: u64 = 0x0809_0000;
+/// GICv3: the redistributors, 128 KiB each.
+pub const REDISTRIBUTORS: u64 = 0x080a_0000;
+/// The serial line, one page.
+pub const UART: u64 = 0x0900_0000;
+/// Bytes of its registers.
+pub const UART_BYTES: u64 = 0x1000;
+/// The serial line's interrupt: SPI 1.
+pub const UART_INTID: u32 = 33;
+/// Its clock in Hz.
+pub const UART_CLOCK: u32 = 24_000_000;
+/// The PCIe host's configuration space, 256 buses.
+pub const ECAM: u64 = 0x40_1000_0000;
+/// Bytes of configuration space.
+pub const ECAM_BYTES: u64 = 256 << 20;
+/// The 32-bit memory window.
+pub const PCI_WINDOW32: u64 = 0x1000_0000;
+/// Bytes of the 32-bit window.
+pub const PCI_WINDOW32_BYTES: u64 = 0x2eff_0000;
+/// The 64-bit memory window.
+pub const PCI_WINDOW64: u64 = 0x50_0000_0000;
+/// Bytes of the 64-bit window.
+pub const PCI_WINDOW64_BYTES: u64 = 0x10_0000_0000;
+/// INTx A to D are SPI 3 to 6, swizzled by device.
+pub const PCI_INTX: u32 = 35;
+/// Bits of an IPA: start level 1, no concatenated roots.
+pub const IPA_BITS: u8 = 39;
+
+/// The virtual timer's interrupt (PPI 11).
+pub const VIRTUAL_TIMER: u32 = 27;
+/// The physical timer's interrupt (PPI 14).
+pub const PHYSICAL_TIMER: u32 = 30;

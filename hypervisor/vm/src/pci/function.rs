@@ -1,0 +1,313 @@
+//! One of the VM's functions.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use palisade_hal::{Ipa, PhysAddr};
+use palisade_pci::regs::{capability, express, header, msi, msix, power};
+use palisade_pci::{BarKind, Capability, Config, Error, Function, Topology};
+
+use super::layout;
+use super::shadow::Shadow;
+
+/// Smallest unit of stage 2. A smaller BAR shows itself as large as this.
+const PAGE: u64 = 4096;
+/// What a guest changes of Command.
+const COMMAND: u16 = header::COMMAND_MEMORY | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
+/// What a guest changes of Device Control (7.5.3.4): Relaxed Ordering, Extended Tag, No Snoop
+/// and Max Read Request Size. The payload size is a matter of the whole link.
+const DEVICE_CONTROL: u16 = (1 << 4) | (1 << 8) | (1 << 11) | (7 << 12);
+/// Length of the PCI Express capability, version 2.
+const EXPRESS_BYTES: u16 = 0x3c;
+
+/// Where BARs go: the CPU's view of a VM.
+///
+/// Called with the host's lock held, so the VM's map is locked after it.
+pub trait BarMap: Send + Sync {
+    /// Maps `bytes` bytes of device registers at `pa` to `ipa`, both multiples of 4 KiB.
+    /// Answers whether it could; it must refuse to overlap anything that is mapped.
+    fn map(&self, ipa: Ipa, pa: PhysAddr, bytes: u64) -> bool;
+    /// Takes away what [`map`](Self::map) mapped. When this returns no CPU reaches it any more.
+    fn unmap(&self, ipa: Ipa, bytes: u64);
+}
+
+/// A function as it is given to a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest {
+    /// Index of the function in the topology.
+    pub index: usize,
+    /// Where the guest sees it: bus << 8 | device << 3 | function.
+    pub bdf: u16,
+    /// Its INTx line reaches the guest.
+    pub wired: bool,
+}
+
+/// A BAR as the guest places it.
+#[derive(Clone, Copy)]
+struct Window {
+    register: u16,
+    wide: bool,
+    bytes: u64,
+    pa: PhysAddr,
+    mapped: Option<u64>,
+}
+
+/// One of the VM's functions.
+pub(super) struct VirtualFunction {
+    pub(super) guest: Guest,
+    topology: Arc<Topology>,
+    shadow: Box<Shadow>,
+    windows: [Option<Window>; palisade_pci::MAX_BARS],
+    /// PMCSR, if the function has power management.
+    power: Option<u16>,
+    /// Device Control, if a write there can start a function-level reset.
+    flr: Option<u16>,
+    /// The device decodes memory now.
+    decoding: bool,
+}
+
+impl VirtualFunction {
+    pub(super) fn new(topology: Arc<Topology>, guest: Guest) -> Result<Self, Error> {
+        let absent = Error::Absent(palisade_pci::Address::new(0, guest.bdf));
+        let function = topology.function(guest.index).ok_or(absent)?;
+        function.placed()?;
+        let config = topology.ecam().config(function.address);
+        let mut shadow = Shadow::new();
+        head(&mut shadow, config, function, guest);
+        let mut windows = [None; palisade_pci::MAX_BARS];
+        for (slot, bar) in windows.iter_mut().zip(&function.bars) {
+            let Some(bar) = bar.filter(|bar| bar.kind != BarKind::Io) else { continue };
+            let Some(cpu) = bar.cpu else { continue };
+            let register = header::BAR0.saturating_add(u16::from(bar.index).saturating_mul(4));
+            let bytes = bar.size.max(PAGE);
+            let wide = bar.kind == BarKind::Memory64;
+            let flags = if wide { 4 } else { 0 } | if bar.prefetchable { 8 } else { 0 };
+            let address = !(bytes.saturating_sub(1));
+            shadow.own32(register, flags, (address & 0xffff_fff0) as u32);
+            if wide {
+                shadow.own32(register.saturating_add(4), 0, (address >> 32) as u32);
+            }
+            *slot = Some(Window { register, wide, bytes, pa: PhysAddr::new(cpu), mapped: None });
+        }
+        let power = capabilities(&mut shadow, config);
+        let flr = function.express.filter(|express| express.flr);
+        let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
+        Ok(Self { guest, shadow, windows, power, flr, decoding: false, topology })
+    }
+
+    fn function(&self) -> Option<&Function> {
+        self.topology.function(self.guest.index)
+    }
+
+    fn config(&self) -> Option<Config<'_>> {
+        self.function().map(|function| self.topology.ecam().config(function.address))
+    }
+
+    /// A read of 1, 2 or 4 aligned bytes.
+    pub(super) fn read(&self, at: u16, bytes: u16) -> u32 {
+        let device = match self.config() {
+            Some(config) if self.shadow.reads_device(at, bytes) => load(config, at, bytes),
+            _ => 0,
+        };
+        self.shadow.read(at, bytes, device)
+    }
+
+    /// A write of 1, 2 or 4 aligned bytes.
+    pub(super) fn write(&mut self, at: u16, bytes: u16, value: u32, map: &dyn BarMap) {
+        if self.starts_reset(at, bytes, value) {
+            self.reset(map);
+            return;
+        }
+        let passed = self.shadow.write(at, bytes, value);
+        if passed != 0
+            && let Some(config) = self.config()
+        {
+            store(config, at, bytes, value, passed);
+        }
+        let touches = |from: u16, to: u16| at < to && from < at.saturating_add(bytes);
+        if touches(header::COMMAND, header::COMMAND.saturating_add(2))
+            || touches(header::BAR0, header::ROM0)
+            || self.power.is_some_and(|power| touches(power, power.saturating_add(2)))
+        {
+            self.update(map);
+        }
+    }
+
+    /// Whether the write sets Initiate Function Level Reset.
+    fn starts_reset(&self, at: u16, bytes: u16, value: u32) -> bool {
+        let Some(control) = self.flr else { return false };
+        // The bit lies in the register's upper byte.
+        let byte = control.saturating_add(1);
+        let Some(offset) = byte.checked_sub(at).filter(|offset| *offset < bytes) else {
+            return false;
+        };
+        (value >> (8 * u32::from(offset))) & u32::from(express::INITIATE_FLR >> 8) != 0
+    }
+
+    /// A function-level reset that the guest asked for. The guest waits for its end itself; the
+    /// addresses go back into the device when the guest lets it decode again.
+    fn reset(&mut self, map: &dyn BarMap) {
+        self.shadow.reset();
+        self.update(map);
+        if let (Some(config), Some(control)) = (self.config(), self.flr) {
+            config.update16(control, express::INITIATE_FLR, express::INITIATE_FLR);
+        }
+    }
+
+    /// Takes every BAR out of the guest's view.
+    pub(super) fn close(&mut self, map: &dyn BarMap) {
+        for window in self.windows.iter_mut().flatten() {
+            if let Some(ipa) = window.mapped.take() {
+                map.unmap(Ipa::new(ipa), window.bytes);
+            }
+        }
+    }
+
+    /// Where the guest's BARs are mapped, with their lengths.
+    pub(super) fn mapped(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.windows.iter().flatten().filter_map(|w| Some((w.mapped?, w.bytes)))
+    }
+
+    /// Brings device and mappings in line with the virtual registers. A BAR is mapped only while
+    /// the device decodes it: an access that nobody answers may be an error of the whole machine.
+    fn update(&mut self, map: &dyn BarMap) {
+        let command = self.shadow.get16(header::COMMAND) & COMMAND;
+        let awake = self.power.is_none_or(|at| self.shadow.get16(at) & power::STATE == 0);
+        let decode = command & header::COMMAND_MEMORY != 0 && awake;
+        if !decode {
+            self.close(map);
+        }
+        let Some((function, config)) = self.function().zip(self.config()) else { return };
+        let mut decoding = self.decoding;
+        if decode && !decoding {
+            // A reset may have taken the addresses. If they do not stay, nothing is decoded.
+            decoding = function.restore(config).is_ok();
+        }
+        decoding &= decode;
+        let memory = if decoding { header::COMMAND_MEMORY } else { 0 };
+        config.write16(header::COMMAND, (command & !header::COMMAND_MEMORY) | memory);
+        self.decoding = decoding;
+        if decoding {
+            self.place(map);
+        }
+    }
+
+    /// Maps each BAR where the guest put it; one outside the windows is nowhere.
+    fn place(&mut self, map: &dyn BarMap) {
+        let shadow = &self.shadow;
+        for window in self.windows.iter_mut().flatten() {
+            let low = u64::from(shadow.get32(window.register) & !0xf);
+            let high =
+                if window.wide { shadow.get32(window.register.saturating_add(4)) } else { 0 };
+            let start = low | (u64::from(high) << 32);
+            let wanted = Some(start).filter(|start| layout::in_window(*start, window.bytes));
+            if window.mapped == wanted {
+                continue;
+            }
+            if let Some(old) = window.mapped.take() {
+                map.unmap(Ipa::new(old), window.bytes);
+            }
+            window.mapped = wanted.filter(|ipa| map.map(Ipa::new(*ipa), window.pa, window.bytes));
+        }
+    }
+}
+
+/// The registers of the header.
+fn head(shadow: &mut Shadow, config: Config<'_>, function: &Function, guest: Guest) {
+    shadow.expose(header::ID, 4);
+    shadow.own16(header::COMMAND, 0, COMMAND);
+    shadow.expose(header::STATUS, 2);
+    // Revision, class, cache line, latency, header type: one function unless the host says more.
+    shadow.expose(header::CLASS, 7);
+    shadow.own8(header::HEADER_TYPE, 0, 0);
+    shadow.expose(header::SUBSYSTEM, 4);
+    shadow.own8(header::INTERRUPT_LINE, config.read8(header::INTERRUPT_LINE), 0xff);
+    shadow.own8(header::INTERRUPT_PIN, if guest.wired { function.pin } else { 0 }, 0);
+}
+
+/// Links the capabilities that pass; answers where PMCSR is.
+fn capabilities(shadow: &mut Shadow, config: Config<'_>) -> Option<u16> {
+    let mut pointer = header::CAPABILITIES;
+    let mut pmcsr = None;
+    for found in config.capabilities() {
+        let at = u16::from(found.offset);
+        let Some(bytes) = allow(shadow, config, found) else { continue };
+        if found.id == capability::POWER && pmcsr.is_none() {
+            pmcsr = Some(at.saturating_add(power::CONTROL));
+        }
+        shadow.own8(pointer, found.offset, 0);
+        shadow.own8(at.saturating_add(1), 0, 0);
+        pointer = at.saturating_add(1);
+        if at.saturating_add(bytes) > 0x100 {
+            break;
+        }
+    }
+    pmcsr
+}
+
+/// Lets a capability pass; answers its length, or `None` if it is hidden.
+fn allow(shadow: &mut Shadow, config: Config<'_>, found: Capability) -> Option<u16> {
+    let at = u16::from(found.offset);
+    let bytes = match found.id {
+        capability::POWER => 8,
+        capability::MSI => 24,
+        capability::MSIX => 12,
+        capability::EXPRESS => EXPRESS_BYTES,
+        // At +2 it gives its own length; shorter than its head it makes no sense.
+        capability::VENDOR => u16::from(config.read8(at.saturating_add(2))).max(4),
+        _ => return None,
+    };
+    shadow.expose(at, bytes);
+    match found.id {
+        // The power state is virtual: asleep, the device would answer nobody.
+        capability::POWER => {
+            shadow.own_bits(at.saturating_add(power::CONTROL), power::STATE as u8);
+        }
+        capability::MSI => {
+            let control = at.saturating_add(msi::CONTROL);
+            // Enable and Multiple Message Enable.
+            shadow.pass16(control, msi::ENABLE | (7 << 4));
+            shadow.pass(at.saturating_add(4), bytes.saturating_sub(4));
+        }
+        capability::MSIX => {
+            shadow.pass16(at.saturating_add(msix::CONTROL), msix::ENABLE | msix::MASK_ALL);
+        }
+        capability::EXPRESS => {
+            shadow.pass16(at.saturating_add(express::DEVICE_CONTROL), DEVICE_CONTROL);
+        }
+        _ => shadow.pass(at.saturating_add(3), bytes.saturating_sub(3)),
+    }
+    Some(bytes)
+}
+
+fn load(config: Config<'_>, at: u16, bytes: u16) -> u32 {
+    match bytes {
+        1 => config.read8(at).into(),
+        2 => config.read16(at).into(),
+        _ => config.read32(at),
+    }
+}
+
+/// Writes the bits of `mask`. Where not every bit of a half word passes, the others are written
+/// as they are; half words of which none passes are left alone, for they may be registers that
+/// a write of 1 clears.
+fn store(config: Config<'_>, at: u16, bytes: u16, value: u32, mask: u32) {
+    match bytes {
+        1 if mask & 0xff == 0xff => config.write8(at, value as u8),
+        1 => {
+            let old = config.read8(at);
+            config.write8(at, (old & !(mask as u8)) | (value & mask) as u8);
+        }
+        2 if mask & 0xffff == 0xffff => config.write16(at, value as u16),
+        2 => config.update16(at, mask as u16, value as u16),
+        _ if mask == u32::MAX => config.write32(at, value),
+        _ => {
+            for (at, shift) in [(at, 0), (at.saturating_add(2), 16)] {
+                let (value, mask) = (value >> shift, (mask >> shift) & 0xffff);
+                if mask != 0 {
+                    store(config, at, 2, value, mask);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Addresses and wires of the virtual host; the same on every board.
+
+/// Configuration space of 256 buses.
+pub const ECAM_BASE: u64 = 0x40_1000_0000;
+/// Its length in bytes.
+pub const ECAM_BYTES: u64 = 0x1000_0000;
+/// The 32-bit window: first address and bytes.
+pub const WINDOW32: (u64, u64) = (0x1000_0000, 0x2eff_0000);
+/// The 64-bit window: first address and bytes. The upper end is that of a 39-bit IPA space.
+pub const WINDOW64: (u64, u64) = (0x60_0000_0000, 0x20_0000_0000);
+/// SPI of device 0, pin INTA.
+const FIRST_SPI: u32 = 3;
+/// First SPI's INTID.
+const SPI: u32 = 32;
+
+/// INTID of the guest's wire for pin `pin` (1 = INTA … 4 = INTD) of device `device`.
+pub const fn wire(device: u8, pin: u8) -> u32 {
+    SPI + FIRST_SPI + (device as u32 + pin.saturating_sub(1) as u32) % 4
+}
+
+/// Whether `bytes` bytes at `start` lie in one of the windows.
+pub(super) fn in_window(start: u64, bytes: u64) -> bool {
+    [WINDOW32, WINDOW64].iter().any(|(base, size)| {
+        start
+            .checked_sub(*base)
+            .and_then(|offset| offset.checked_add(bytes))
+            .is_some_and(|end| end <= *size)
+    })
+}

@@ -1,0 +1,229 @@
+//! The serial line: a PL011 (DDI 0183), transmitting at once and receiving from a queue.
+use alloc::{collections::VecDeque, sync::Arc};
+
+use spin::Mutex;
+
+use crate::{
+    mmio::{Access, MmioDevice},
+    vgic::Line,
+};
+
+const UARTDR: u64 = 0x00;
+const UARTRSR: u64 = 0x04;
+const UARTFR: u64 = 0x18;
+const UARTIBRD: u64 = 0x24;
+const UARTFBRD: u64 = 0x28;
+const UARTLCR_H: u64 = 0x2c;
+const UARTCR: u64 = 0x30;
+const UARTIFLS: u64 = 0x34;
+const UARTIMSC: u64 = 0x38;
+const UARTRIS: u64 = 0x3c;
+const UARTMIS: u64 = 0x40;
+const UARTICR: u64 = 0x44;
+const IDENTIFICATION: u64 = 0xfe0;
+/// UARTPeriphID0..3 and UARTPCellID0..3 (3.3.16 to 3.3.23).
+const IDS: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
+
+/// UARTFR (3.3.3): transmit FIFO empty.
+const TXFE: u64 = 1 << 7;
+/// Receive FIFO full.
+const RXFF: u64 = 1 << 6;
+/// Receive FIFO empty.
+const RXFE: u64 = 1 << 4;
+/// Interrupt bits (3.3.11): receive timeout, transmit, receive.
+const RTIS: u32 = 1 << 6;
+const TXIS: u32 = 1 << 5;
+const RXIS: u32 = 1 << 4;
+/// All interrupt bits.
+const ALL: u32 = 0x7ff;
+
+/// Bytes that wait for the guest; more are refused.
+const QUEUE: usize = 1024;
+/// Depth of the receive FIFO that the guest sees.
+const FIFO: usize = 16;
+
+/// Where a guest's bytes go.
+pub trait Console: Send + Sync {
+    /// The VM with this index wrote a byte.
+    fn put(&self, vm: usize, byte: u8);
+}
+
+struct State {
+    received: VecDeque<u8>,
+    raw: u32,
+    mask: u32,
+    control: u32,
+    line_control: u32,
+    integer: u32,
+    fraction: u32,
+    levels: u32,
+}
+
+/// A VM's serial line.
+pub struct Pl011 {
+    vm: usize,
+    console: Arc<dyn Console>,
+    interrupt: Line,
+    state: Mutex<State>,
+}
+
+impl State {
+    fn reset() -> Self {
+        Self {
+            received: VecDeque::new(),
+            raw: 0,
+            mask: 0,
+            control: 0x300,
+            line_control: 0,
+            integer: 0,
+            fraction: 0,
+            levels: 0x12,
+        }
+    }
+}
+
+impl Pl011 {
+    /// The serial line of VM `vm`, which writes to `console` and interrupts by `interrupt`.
+    pub fn new(vm: usize, console: Arc<dyn Console>, interrupt: Line) -> Arc<Self> {
+        Arc::new(Self { vm, console, interrupt, state: Mutex::new(State::reset()) })
+    }
+
+    /// Offers bytes to the guest; answers how many were taken.
+    pub fn input(&self, bytes: &[u8]) -> usize {
+        let mut state = self.state.lock();
+        let taken = bytes.len().min(QUEUE.saturating_sub(state.received.len()));
+        state.received.extend(bytes.iter().take(taken));
+        if taken > 0 {
+            state.raw |= RXIS | RTIS;
+        }
+        self.update(&state);
+        taken
+    }
+
+    /// Back to the state of power-on.
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        *state = State::reset();
+        self.update(&state);
+    }
+
+    fn update(&self, state: &State) {
+        self.interrupt.set(state.raw & state.mask != 0);
+    }
+}
+
+impl MmioDevice for Pl011 {
+    fn read(&self, access: Access) -> u64 {
+        let mut state = self.state.lock();
+        let value = match access.offset {
+            UARTDR => {
+                let byte = state.received.pop_front().unwrap_or(0);
+                if state.received.is_empty() {
+                    state.raw &= !(RXIS | RTIS);
+                    self.update(&state);
+                }
+                u32::from(byte)
+            }
+            UARTFR => {
+                let waiting = state.received.len();
+                let full = if waiting >= FIFO { RXFF } else { 0 };
+                let empty = if waiting == 0 { RXFE } else { 0 };
+                return TXFE | full | empty;
+            }
+            UARTIBRD => state.integer,
+            UARTFBRD => state.fraction,
+            UARTLCR_H => state.line_control,
+            UARTCR => state.control,
+            UARTIFLS => state.levels,
+            UARTIMSC => state.mask,
+            UARTRIS => state.raw,
+            UARTMIS => state.raw & state.mask,
+            at @ IDENTIFICATION..0x1000 => {
+                let index = ((at - IDENTIFICATION) / 4) as usize;
+                u32::from(IDS.get(index).copied().unwrap_or(0))
+            }
+            _ => 0,
+        };
+        u64::from(value)
+    }
+
+    fn write(&self, access: Access, value: u64) {
+        let value = value as u32;
+        if access.offset == UARTDR {
+            // Outside the lock: the sink has one of its own.
+            self.console.put(self.vm, value as u8);
+        }
+        let mut state = self.state.lock();
+        match access.offset {
+            UARTDR => state.raw |= TXIS,
+            UARTIBRD => state.integer = value & 0xffff,
+            UARTFBRD => state.fraction = value & 0x3f,
+            UARTLCR_H => state.line_control = value & 0xff,
+            UARTCR => state.control = value & 0xffff,
+            UARTIFLS => state.levels = value & 0x3f,
+            UARTIMSC => state.mask = value & ALL,
+            UARTICR => state.raw &= !value,
+            UARTRSR => {}
+            _ => return,
+        }
+        self.update(&state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use palisade_gic::Version;
+
+    use super::*;
+    use crate::{mmio::Width, vgic::Vgic};
+
+    struct Sink(Mutex<Vec<u8>>);
+
+    impl Console for Sink {
+        fn put(&self, vm: usize, byte: u8) {
+            assert_eq!(vm, 3);
+            self.0.lock().push(byte);
+        }
+    }
+
+    fn at(offset: u64) -> Access {
+        Access { vcpu: 0, offset, width: Width::Bits32 }
+    }
+
+    #[test]
+    fn bytes_go_out_and_input_interrupts() {
+        let vgic = Vgic::new(Version::V3, 1);
+        let sink = Arc::new(Sink(Mutex::new(Vec::new())));
+        let uart = Pl011::new(3, sink.clone(), vgic.line(33));
+        for byte in *b"hi" {
+            uart.write(at(UARTDR), u64::from(byte));
+        }
+        assert_eq!(*sink.0.lock(), b"hi");
+        assert_eq!(uart.read(at(UARTFR)), TXFE | RXFE);
+        uart.write(at(UARTICR), 0x7ff);
+        uart.write(at(UARTIMSC), u64::from(RXIS));
+        vgic.take_kicks();
+        assert_eq!(uart.input(b"ok"), 2);
+        assert_eq!(vgic.take_kicks(), 1, "the line rose");
+        assert_eq!(uart.read(at(UARTMIS)), u64::from(RXIS));
+        assert_eq!(uart.read(at(UARTDR)), u64::from(b'o'));
+        assert_eq!(vgic.take_kicks(), 0);
+        assert_eq!(uart.read(at(UARTDR)), u64::from(b'k'));
+        assert_eq!(vgic.take_kicks(), 1, "the line fell");
+        assert_eq!(uart.read(at(UARTRIS)), 0);
+        let ids: Vec<u64> = (0..8).map(|n| uart.read(at(IDENTIFICATION + 4 * n))).collect();
+        assert_eq!(ids, IDS.map(u64::from));
+    }
+
+    #[test]
+    fn a_flood_of_input_is_bounded() {
+        let vgic = Vgic::new(Version::V3, 1);
+        let uart = Pl011::new(3, Arc::new(Sink(Mutex::new(Vec::new()))), vgic.line(33));
+        assert_eq!(uart.input(&[7; 2 * QUEUE]), QUEUE);
+        assert_eq!(uart.input(b"x"), 0);
+        uart.reset();
+        assert_eq!(uart.input(b"x"), 1);
+    }
+}

@@ -1,0 +1,6 @@
+//! System registers whose access traps (DDI 0487, D24).
+mod access;
+mod id;
+
+pub use access::{Sysreg, SysregAccess, Treatment};
+pub use id::{Features, id_register};

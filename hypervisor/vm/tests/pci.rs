@@ -1,0 +1,372 @@
+//! The virtual PCI host over a fake hierarchy: what a guest sees, what it can change, and where
+//! its BARs go.
+
+use std::sync::{Arc, Mutex};
+
+use palisade_board::{IdMap, PcieHost, Range, Space, Window};
+use palisade_hal::fake::SteppedClock;
+use palisade_hal::{Env, Ipa, PhysAddr};
+use palisade_pci::fake::{FakeBus, FakeFunction};
+use palisade_pci::regs::{capability, express, extended, header, power};
+use palisade_pci::{Address, Topology};
+use palisade_vm::mmio::{Access, MmioDevice, Width};
+use palisade_vm::pci::{BarMap, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire};
+
+/// Where the guest sees the device, and where it is.
+const GUEST: u16 = 0x0010;
+const DEVICE: u16 = 0x0100;
+const LOW: u64 = 0x1800_0000;
+
+/// A CPU view that refuses overlaps and knows what is mapped.
+#[derive(Default)]
+struct View(Mutex<Vec<(u64, u64, u64)>>);
+
+impl View {
+    fn now(&self) -> Vec<(u64, u64, u64)> {
+        self.0.lock().expect("view").clone()
+    }
+}
+
+impl BarMap for View {
+    fn map(&self, ipa: Ipa, pa: PhysAddr, bytes: u64) -> bool {
+        let mut mapped = self.0.lock().expect("view");
+        let clash =
+            |(at, _, size): &(u64, u64, u64)| *at < ipa.get() + bytes && ipa.get() < at + size;
+        assert!(ipa.is_aligned(4096) && pa.is_aligned(4096) && bytes % 4096 == 0);
+        if mapped.iter().any(clash) {
+            return false;
+        }
+        mapped.push((ipa.get(), pa.get(), bytes));
+        true
+    }
+
+    fn unmap(&self, ipa: Ipa, bytes: u64) {
+        let mut mapped = self.0.lock().expect("view");
+        let before = mapped.len();
+        mapped.retain(|(at, _, size)| (*at, *size) != (ipa.get(), bytes));
+        assert_eq!(mapped.len() + 1, before, "unmapped what was not mapped");
+    }
+}
+
+struct Rig {
+    clock: Arc<SteppedClock>,
+    bus: Arc<FakeBus>,
+    topology: Arc<Topology>,
+    view: Arc<View>,
+    host: PciHost,
+}
+
+/// A host with the device 01:00.0 behind a root port, at 00:02.0 for the guest.
+fn rig(device: FakeFunction) -> Rig {
+    let range = |base, size| Range::new(base, size).expect("range");
+    let window =
+        |space, bus, size| Window { space, prefetchable: false, bus, cpu: range(bus, size) };
+    let board = PcieHost {
+        ecam: range(0x40_1000_0000, 0x1000_0000),
+        segment: 0,
+        first_bus: 0,
+        last_bus: 255,
+        windows: [
+            window(Space::Memory32, 0x1000_0000, 0x2eff_0000),
+            window(Space::Memory64, 0x80_0000_0000, 0x80_0000_0000),
+        ]
+        .into_iter()
+        .collect(),
+        interrupt_mask: (0, 0),
+        interrupt_map: [].into_iter().collect(),
+        iommu_map: IdMap::default(),
+        msi_map: IdMap::default(),
+        coherent: true,
+    };
+    let clock = Arc::new(SteppedClock::new());
+    let bus = FakeBus::new(clock.clone(), vec![FakeFunction::root_port(1, vec![device])]);
+    let topology = Arc::new(Topology::enumerate(bus.ecam(&board), &board));
+    assert_eq!(topology.problems(), []);
+    let view = Arc::new(View::default());
+    let host = PciHost::new(view.clone());
+    let index = topology.find(Address::new(0, DEVICE)).expect("enumerated");
+    host.add(&topology, Guest { index, bdf: GUEST, wired: true }).expect("added");
+    Rig { clock, bus, topology, view, host }
+}
+
+fn nvme() -> FakeFunction {
+    FakeFunction::endpoint(0, 0, 0x0010_1b36)
+        .bar64(0, 0x4000, false)
+        .bar32(4, 0x100)
+        .pin(2)
+        .power(false)
+        .express(0, true)
+        .msix(65, 0, 0x2000, 0x3000)
+        .extended_capability(extended::ATS, 8)
+        .extended_capability(extended::PASID, 8)
+}
+
+impl Rig {
+    fn access(bdf: u16, register: u16, width: Width) -> Access {
+        Access { vcpu: 0, offset: (u64::from(bdf) << 12) | u64::from(register), width }
+    }
+    fn read32(&self, register: u16) -> u32 {
+        self.host.read(Self::access(GUEST, register, Width::Bits32)) as u32
+    }
+    fn read16(&self, register: u16) -> u16 {
+        self.host.read(Self::access(GUEST, register, Width::Bits16)) as u16
+    }
+    fn read8(&self, register: u16) -> u8 {
+        self.host.read(Self::access(GUEST, register, Width::Bits8)) as u8
+    }
+    fn write32(&self, register: u16, value: u32) {
+        self.host.write(Self::access(GUEST, register, Width::Bits32), value.into());
+    }
+    fn write16(&self, register: u16, value: u16) {
+        self.host.write(Self::access(GUEST, register, Width::Bits16), value.into());
+    }
+    fn command(&self, value: u16) {
+        self.write16(header::COMMAND, value);
+    }
+    /// Where the device's BAR really is.
+    fn bar(&self, index: usize) -> u64 {
+        let function = self.topology.find(Address::new(0, DEVICE)).expect("there");
+        self.topology.functions()[function].bars[index].and_then(|bar| bar.cpu).expect("placed")
+    }
+    /// The capabilities as the guest walks them.
+    fn capabilities(&self) -> Vec<(u8, u16)> {
+        let mut list = Vec::new();
+        let mut at = u16::from(self.read8(header::CAPABILITIES));
+        while at != 0 && list.len() < 64 {
+            list.push((self.read8(at), at));
+            at = u16::from(self.read8(at + 1));
+        }
+        list
+    }
+    fn find(&self, id: u8) -> u16 {
+        self.capabilities().iter().find(|(found, _)| *found == id).expect("listed").1
+    }
+}
+
+#[test]
+fn only_the_vms_devices_are_there() {
+    let rig = rig(nvme());
+    assert_eq!(rig.read32(header::ID), 0x0010_1b36);
+    for bdf in [0x0000, 0x0008, DEVICE, 0xffff] {
+        assert_eq!(rig.host.read(Rig::access(bdf, 0, Width::Bits32)) as u32, u32::MAX);
+        rig.host.write(Rig::access(bdf, header::COMMAND, Width::Bits16), 6);
+    }
+    assert_eq!(rig.host.read(Rig::access(GUEST, 0, Width::Bits64)), u64::MAX);
+    assert_eq!(rig.bus.peek32(DEVICE, header::COMMAND) & 7, 0, "nothing went through");
+}
+
+#[test]
+fn bars_are_sized_without_touching_the_device() {
+    let rig = rig(nvme());
+    let before = rig.bus.peek32(DEVICE, header::BAR0);
+    rig.write32(header::BAR0, u32::MAX);
+    rig.write32(header::BAR0 + 4, u32::MAX);
+    assert_eq!(rig.read32(header::BAR0), 0xffff_c004);
+    assert_eq!(rig.read32(header::BAR0 + 4), u32::MAX);
+    rig.write32(header::BAR0 + 16, u32::MAX);
+    assert_eq!(rig.read32(header::BAR0 + 16), 0xffff_f000, "no smaller than a page");
+    rig.write32(header::BAR0 + 8, u32::MAX);
+    assert_eq!(rig.read32(header::BAR0 + 8), 0, "there is none");
+    rig.write32(header::ROM0, u32::MAX);
+    assert_eq!(rig.read32(header::ROM0), 0, "ROMs are hidden");
+    assert_eq!(rig.bus.peek32(DEVICE, header::BAR0), before);
+}
+
+#[test]
+fn a_bar_is_mapped_where_the_guest_puts_it_while_it_decodes() {
+    let rig = rig(nvme());
+    rig.write32(header::BAR0, LOW as u32);
+    rig.write32(header::BAR0 + 4, 0);
+    assert_eq!(rig.view.now(), [], "not before the guest says so");
+    rig.command(header::COMMAND_MEMORY);
+    assert_eq!(rig.view.now(), [(LOW, rig.bar(0), 0x4000)]);
+    // Moved while it decodes, into the 64-bit window.
+    rig.write32(header::BAR0 + 4, (WINDOW64.0 >> 32) as u32);
+    assert_eq!(rig.view.now(), [((WINDOW64.0 & !0xffff_ffff) | LOW, rig.bar(0), 0x4000)]);
+    // Over another BAR: refused; then moved away.
+    rig.write32(header::BAR0 + 4, 0);
+    rig.write32(header::BAR0 + 16, LOW as u32 + 0x1000);
+    assert_eq!(rig.view.now(), [(LOW, rig.bar(0), 0x4000)]);
+    rig.write32(header::BAR0 + 16, LOW as u32 + 0x4000);
+    assert_eq!(rig.view.now().len(), 2);
+    rig.command(0);
+    assert_eq!(rig.view.now(), []);
+    assert_eq!(rig.bus.peek32(DEVICE, header::COMMAND) as u16 & header::COMMAND_MEMORY, 0);
+}
+
+#[test]
+fn outside_the_windows_a_bar_is_nowhere() {
+    let rig = rig(nvme());
+    rig.command(header::COMMAND_MEMORY);
+    // RAM, the GIC, the end of the window, far beyond, and the end of the number space.
+    for (low, high) in
+        [(0x4000_0000, 0), (0x0800_0000, 0), (0x3eff_0000, 0), (0, 0x80), (0xffff_c000, u32::MAX)]
+    {
+        rig.write32(header::BAR0, low);
+        rig.write32(header::BAR0 + 4, high);
+        assert_eq!(rig.view.now(), [], "{high:#x}{low:08x}");
+    }
+}
+
+#[test]
+fn command_passes_what_a_guest_may_have() {
+    let rig = rig(nvme());
+    rig.command(0xffff);
+    let allowed = header::COMMAND_MEMORY | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
+    assert_eq!(rig.read16(header::COMMAND), allowed);
+    assert_eq!(rig.bus.peek32(DEVICE, header::COMMAND) as u16, allowed);
+    assert_eq!(rig.read8(header::INTERRUPT_PIN), 2);
+    assert_eq!(rig.read8(header::HEADER_TYPE), 0);
+}
+
+#[test]
+fn capabilities_are_listed_or_hidden() {
+    let rig = rig(nvme().advanced());
+    let ids: Vec<u8> = rig.capabilities().iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [capability::POWER, capability::EXPRESS, capability::MSIX]);
+    for register in (0x100..0x1000).step_by(4) {
+        assert_eq!(rig.read32(register), 0, "extended space is hidden");
+    }
+    let advanced = rig.bus.peek32(DEVICE, 0x90);
+    assert_eq!(advanced as u8, capability::ADVANCED, "the device has it");
+    assert_eq!(rig.read32(0x90), 0);
+    rig.write32(0x94, 1);
+    assert_eq!(rig.bus.resets(DEVICE), 0, "and a hidden one cannot be written");
+}
+
+#[test]
+fn device_control_passes_in_part() {
+    let rig = rig(nvme());
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    rig.write16(control, 0x7fff);
+    let device = rig.bus.peek32(DEVICE, control) as u16;
+    assert_eq!(device & express::PHANTOM_ENABLE, 0);
+    assert_eq!(device, 0x7910);
+    assert_eq!(rig.read16(control), 0x7910);
+}
+
+#[test]
+fn msix_is_the_guests_to_enable() {
+    let rig = rig(nvme());
+    let control = rig.find(capability::MSIX) + 2;
+    rig.write16(control, 0xffff);
+    assert_eq!(rig.read16(control), 0xc000 | 64);
+    assert_eq!(rig.bus.peek32(DEVICE, control) as u16, 0xc000 | 64);
+}
+
+#[test]
+fn asleep_a_device_is_out_of_sight_but_awake() {
+    let rig = rig(nvme());
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY);
+    let control = rig.find(capability::POWER) + power::CONTROL;
+    rig.write16(control, power::D3HOT);
+    assert_eq!(rig.view.now(), []);
+    assert_eq!(rig.read16(control) & power::STATE, power::D3HOT, "as the guest wrote it");
+    assert_eq!(rig.bus.peek32(DEVICE, control) as u16 & power::STATE, 0, "the device stays awake");
+    rig.write16(control, 0);
+    assert_eq!(rig.view.now().len(), 1);
+    assert_eq!(rig.bus.resets(DEVICE), 0);
+}
+
+#[test]
+fn a_guest_resets_its_device_and_gets_it_back() {
+    let rig = rig(nvme());
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY | header::COMMAND_MASTER);
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    let place = rig.bus.peek32(DEVICE, header::BAR0);
+    // By a byte, as good as by the whole register.
+    rig.host.write(Rig::access(GUEST, control + 1, Width::Bits8), 0x80);
+    assert_eq!(rig.bus.resets(DEVICE), 1);
+    assert_eq!(rig.view.now(), []);
+    assert_eq!(rig.bus.peek32(DEVICE, header::BAR0) & !0xf, 0, "the device forgot its address");
+    rig.clock.advance(100_000);
+    assert_eq!(rig.read16(header::COMMAND), 0);
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY);
+    assert_eq!(rig.bus.peek32(DEVICE, header::BAR0), place);
+    assert_eq!(rig.view.now(), [(LOW, rig.bar(0), 0x4000)]);
+}
+
+#[test]
+fn during_its_reset_a_device_is_not_mapped() {
+    let rig = rig(nvme().reset_takes(100_000));
+    rig.write32(header::BAR0, LOW as u32);
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    rig.write16(control, express::INITIATE_FLR);
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY);
+    assert_eq!(rig.view.now(), [], "its BARs do not hold their addresses yet");
+    rig.clock.advance(100_000);
+    rig.command(header::COMMAND_MEMORY);
+    assert_eq!(rig.view.now().len(), 1);
+}
+
+#[test]
+fn taken_away_nothing_is_left_mapped() {
+    let rig = rig(nvme());
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY);
+    rig.host.remove(GUEST);
+    assert_eq!(rig.view.now(), []);
+    assert_eq!(rig.read32(header::ID), u32::MAX);
+    let index = rig.topology.find(Address::new(0, DEVICE)).expect("there");
+    let guest = Guest { index, bdf: GUEST, wired: false };
+    rig.host.add(&rig.topology, guest).expect("again");
+    assert_eq!(rig.host.add(&rig.topology, guest), Err(PciError::Taken(GUEST)));
+    assert_eq!(rig.read8(header::INTERRUPT_PIN), 0, "no wire, no pin");
+}
+
+#[test]
+fn random_accesses_leave_device_and_view_in_bounds() {
+    let rig = rig(nvme());
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut random = || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 20
+    };
+    for _ in 0..20_000 {
+        let width =
+            [Width::Bits8, Width::Bits16, Width::Bits32, Width::Bits64][random() as usize % 4];
+        let register = (random() as u16 % 0x120) & !(width.bytes() as u16 - 1);
+        let value = random() & width.mask();
+        if random() % 3 == 0 {
+            rig.host.read(Rig::access(GUEST, register, width));
+        } else {
+            rig.host.write(Rig::access(GUEST, register, width), value);
+        }
+        rig.clock.relax();
+        let command = rig.bus.peek32(DEVICE, header::COMMAND) as u16;
+        assert_eq!(command & header::COMMAND_IO, 0);
+        for (ipa, pa, bytes) in rig.view.now() {
+            assert!(ipa >= 0x1000_0000 && (ipa + bytes <= 0x3eff_0000 || ipa >= WINDOW64.0));
+            assert!(pa == rig.bar(0) || pa == rig.bar(4));
+        }
+    }
+}
+
+#[test]
+fn the_device_tree_agrees_with_the_wires() {
+    let mut fdt = vm_fdt::FdtWriter::new().expect("writer");
+    let root = fdt.begin_node("").expect("root");
+    fdt.property_u32("#address-cells", 2).expect("cells");
+    fdt.property_u32("#size-cells", 2).expect("cells");
+    describe(&mut fdt, Interrupts { gic: 1, gic_address_cells: 2, its: None }).expect("node");
+    let node = fdt.begin_node("gic").expect("gic");
+    fdt.property_u32("phandle", 1).expect("phandle");
+    fdt.end_node(node).expect("end");
+    fdt.end_node(root).expect("end");
+    let blob = fdt.finish().expect("finish");
+    // SPI 4 for device 1, pin A; SPI 6 for device 3, pin A; SPI 3 for device 3, pin B.
+    assert_eq!((wire(1, 1), wire(3, 1), wire(3, 2)), (36, 38, 35));
+    let line = |device: u32, pin: u32, spi: u32| {
+        [device << 11, 0, 0, pin, 1, 0, 0, 0, spi, 4].map(u32::to_be_bytes).concat()
+    };
+    for (device, pin) in [(0, 1), (1, 1), (2, 3), (3, 4)] {
+        let wanted = line(device, pin, wire(device as u8, pin as u8) - 32);
+        assert!(blob.windows(wanted.len()).any(|window| window == wanted));
+    }
+}
