@@ -58,6 +58,8 @@ pub enum Driver {
     Isolation,
     /// The same attack with nothing in its way.
     Control,
+    /// One VM works while another does whatever comes to its mind.
+    Gremlin,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }

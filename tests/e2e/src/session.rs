@@ -57,6 +57,8 @@ pub struct Session {
     consoles: Vec<Console>,
     /// The report so far.
     pub records: Records,
+    /// Lines of the hypervisor's log so far.
+    pub log_lines: u64,
     screen: Box<dyn Screen>,
     allowed: Duration,
     deadline: Instant,
@@ -96,6 +98,7 @@ impl Session {
             plain: Lines::default(),
             consoles,
             records: Records::default(),
+            log_lines: 0,
             screen,
             allowed,
             deadline: Instant::now() + allowed,
@@ -141,9 +144,12 @@ impl Session {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let Self { decoder, log, report, plain, consoles, records, screen, .. } = self;
+        let Self { decoder, log, report, plain, consoles, records, screen, log_lines, .. } = self;
         decoder.feed(bytes, |channel, bytes| match channel {
-            Channel::Log => log.feed(bytes, |line| screen.log(line)),
+            Channel::Log => log.feed(bytes, |line| {
+                *log_lines += 1;
+                screen.log(line);
+            }),
             Channel::Plain => plain.feed(bytes, |line| screen.log(line)),
             Channel::Report => report.feed(bytes, |line| records.take(line)),
             Channel::Vm(index) => {

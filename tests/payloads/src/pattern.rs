@@ -15,3 +15,28 @@ pub const EMPTY: u64 = 0xcbf2_9ce4_8422_2325;
 pub fn mix(sum: u64, word: u64) -> u64 {
     (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3)
 }
+
+/// Numbers for a test that wants many.
+#[derive(Clone, Debug)]
+pub struct Random {
+    seed: u64,
+    n: u64,
+}
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, n: 0 }
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.n = self.n.wrapping_add(1);
+        word(self.seed, self.n)
+    }
+
+    /// A number below a limit.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.draw() % limit.max(1)
+    }
+}

@@ -16,27 +16,7 @@ _start:
 
 1:  msr     daifset, #0xf
     mov     x20, x0
-    adr     x0, vectors
-    msr     vbar_el1, x0
-
-    ldr     x0, =0xff04             // attribute 0 device nGnRE, 1 normal write-back
-    msr     mair_el1, x0
-    ldr     x0, =0x200803519        // T0SZ 25, inner-shareable, write-back, 4K, no TTBR1, 40 bits
-    msr     tcr_el1, x0
-    adrp    x0, {table}
-    add     x0, x0, :lo12:{table}
-    msr     ttbr0_el1, x0
-    dsb     sy
-    tlbi    vmalle1
-    ic      iallu
-    dsb     sy
-    isb
-    mrs     x0, sctlr_el1
-    mov     x1, #0x1005             // M, C, I
-    orr     x0, x0, x1
-    bic     x0, x0, #2              // no alignment checks
-    msr     sctlr_el1, x0
-    isb
+    bl      enable_mmu
 
     adrp    x0, __bss_start
     add     x0, x0, :lo12:__bss_start
@@ -71,6 +51,43 @@ _start:
     bl      payload_main
 6:  wfi
     b       6b
+
+// Another core enters here, by PSCI: x0 holds the top of its stack.
+.global payload_secondary_entry
+payload_secondary_entry:
+    msr     daifset, #0xf
+    mov     x20, x0
+    bl      enable_mmu
+    mov     sp, x20
+    mov     x29, #0
+    mov     x30, #0
+    bl      payload_secondary
+7:  wfi
+    b       7b
+
+// Vectors and the MMU; changes x0 and x1 only.
+enable_mmu:
+    adr     x0, vectors
+    msr     vbar_el1, x0
+    ldr     x0, =0xff04             // attribute 0 device nGnRE, 1 normal write-back
+    msr     mair_el1, x0
+    ldr     x0, =0x200803519        // T0SZ 25, inner-shareable, write-back, 4K, no TTBR1, 40 bits
+    msr     tcr_el1, x0
+    adrp    x0, {table}
+    add     x0, x0, :lo12:{table}
+    msr     ttbr0_el1, x0
+    dsb     sy
+    tlbi    vmalle1
+    ic      iallu
+    dsb     sy
+    isb
+    mrs     x0, sctlr_el1
+    mov     x1, #0x1005             // M, C, I
+    orr     x0, x0, x1
+    bic     x0, x0, #2              // no alignment checks
+    msr     sctlr_el1, x0
+    isb
+    ret
     .ltorg
 
 .section .vectors, "ax"
@@ -80,11 +97,35 @@ vectors:
     .balign 128
     b       fault
 .endr
+// Rust is told, and answers where to go on.
 fault:
+    sub     sp, sp, #176
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x29, [sp, #144]
+    str     x30, [sp, #160]
     mrs     x0, esr_el1
     mrs     x1, elr_el1
     mrs     x2, far_el1
-    adrp    x3, __stack_top
-    add     x3, x3, :lo12:__stack_top
-    mov     sp, x3
     bl      payload_fault
+    msr     elr_el1, x0
+    ldp     x0, x1, [sp]
+    ldp     x2, x3, [sp, #16]
+    ldp     x4, x5, [sp, #32]
+    ldp     x6, x7, [sp, #48]
+    ldp     x8, x9, [sp, #64]
+    ldp     x10, x11, [sp, #80]
+    ldp     x12, x13, [sp, #96]
+    ldp     x14, x15, [sp, #112]
+    ldp     x16, x17, [sp, #128]
+    ldp     x18, x29, [sp, #144]
+    ldr     x30, [sp, #160]
+    add     sp, sp, #176
+    eret

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::drive::attack::{self, LENGTH, Target, pattern};
+use crate::drive::beats::Beats;
 use crate::drive::{Job, disk};
 use crate::outcome::Check;
 use crate::record::{number, text};
@@ -22,7 +23,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     checks.push(disk::write(session, seed, "disk-data-in-guest")?);
     checks.push(own_memory(session, seed)?);
 
-    let mut beats = Beats { seed, done: 0, right: 0 };
+    let mut beats = Beats::new(seed);
     beats.beat(session)?;
     let targets = [
         ("attack-disk-memory", disk_memory(session)?, "F_TRANSLATION"),
@@ -45,8 +46,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     for _ in 0..3 {
         beats.beat(session)?;
     }
-    let evidence = json!({ "reads": beats.done, "right": beats.right });
-    checks.push(Check::new("disk-keeps-running", beats.right == beats.done, evidence));
+    checks.push(beats.check("disk-keeps-running"));
 
     let vm = session.vm(disk::VM)?;
     session.send(vm, b"off\n");
@@ -55,22 +55,6 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     checks.push(disk::image(path, seed, "disk-data-on-host")?);
     checks.push(all_abort(session));
     Ok(())
-}
-
-/// Reads of `disk` beside everything else.
-struct Beats {
-    seed: u64,
-    done: u64,
-    right: u64,
-}
-
-impl Beats {
-    fn beat(&mut self, session: &mut Session) -> Result<()> {
-        let sector = disk::word(self.seed, self.done) % (disk::BYTES / 512 - 128);
-        self.done += 1;
-        self.right += u64::from(disk::alive(session, self.seed, sector, 128)?);
-        Ok(())
-    }
 }
 
 /// The device does work: a DMA inside rogue's memory arrives, seen from outside.

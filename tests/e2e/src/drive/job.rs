@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::console::Screen;
-use crate::drive::{control, isolation, states};
+use crate::drive::{control, gremlin, isolation, states};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
 use crate::record::Records;
@@ -51,6 +51,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
     match job.scenario.driver {
         Driver::Isolation => isolation::drive(job, session, checks),
         Driver::Control => control::drive(job, session, checks),
+        Driver::Gremlin => gremlin::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),
     }
 }

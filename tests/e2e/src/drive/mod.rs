@@ -1,8 +1,10 @@
 //! Who plays the host's part in a scenario: sends commands to payloads, reads memory, judges.
 
 mod attack;
+mod beats;
 mod control;
 mod disk;
+mod gremlin;
 mod guest;
 mod isolation;
 mod job;
