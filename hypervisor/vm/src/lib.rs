@@ -6,6 +6,7 @@ extern crate alloc;
 
 pub mod its;
 pub mod layout;
+pub mod load;
 pub mod mmio;
 pub mod pci;
 pub mod pl011;
