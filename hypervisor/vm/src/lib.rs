@@ -8,6 +8,7 @@ pub mod its;
 pub mod layout;
 pub mod load;
 pub mod mmio;
+pub mod passthrough;
 pub mod pci;
 pub mod pl011;
 pub mod psci;

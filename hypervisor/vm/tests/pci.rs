@@ -32,7 +32,7 @@ impl BarMap for View {
         let mut mapped = self.0.lock().expect("view");
         let clash =
             |(at, _, size): &(u64, u64, u64)| *at < ipa.get() + bytes && ipa.get() < at + size;
-        assert!(ipa.is_aligned(4096) && pa.is_aligned(4096) && bytes % 4096 == 0);
+        assert!(ipa.is_aligned(4096) && pa.is_aligned(4096) && bytes.is_multiple_of(4096));
         if mapped.iter().any(clash) {
             return false;
         }

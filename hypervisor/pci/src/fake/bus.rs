@@ -63,6 +63,16 @@ impl FakeBus {
         state.events.clone()
     }
 
+    /// The requester of the first transfer that went out until now.
+    pub fn first_transfer(&self) -> Option<u16> {
+        let mut state = self.lock();
+        transfers(&mut state, self.clock.now());
+        state.events.iter().find_map(|(_, event)| match event {
+            Event::Transfer(requester) => Some(*requester),
+            _ => None,
+        })
+    }
+
     /// How often the function was reset.
     pub fn resets(&self, requester: u16) -> usize {
         find(&mut self.lock().root, self.first_bus, requester).map_or(0, |function| function.resets)

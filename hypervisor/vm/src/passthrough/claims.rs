@@ -1,0 +1,136 @@
+//! The book of all assignable devices.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use palisade_board::PcieHost;
+use palisade_iommu::{DeviceId, Group, Iommus};
+use palisade_pci::{Address, Function, ResetMethod, Topology};
+use spin::Mutex;
+
+use super::refusal::Refusal;
+
+/// Base class of bridges and host bridges (PCI Code and ID Assignment, 1.7).
+const CLASS_BRIDGE: u32 = 0x06;
+
+/// A physical host with everything behind it.
+#[derive(Clone)]
+pub struct Bus {
+    /// What the board says of it.
+    pub host: PcieHost,
+    /// What enumeration found.
+    pub topology: Arc<Topology>,
+}
+
+/// Where a device is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// Idle, owned by nobody.
+    Free,
+    /// A VM's.
+    Assigned,
+    /// Taken back and not proven idle.
+    Quarantined,
+    /// Something did not answer; never used again.
+    Dead,
+}
+
+impl Condition {
+    /// The word that reports and logs use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Assigned => "assigned",
+            Self::Quarantined => "quarantined",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// A device that has, or had, an owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The device.
+    pub address: Address,
+    /// Index of the VM that owns it.
+    pub owner: Option<u16>,
+    /// Where it is in its life.
+    pub condition: Condition,
+    /// An SMMU keeps its DMA inside its owner.
+    pub isolated: bool,
+    /// INTID of its INTx wire, while its owner receives it.
+    pub wire: Option<u32>,
+    /// How it is reset; `None`: not at all, as the operator said.
+    pub(super) method: Option<ResetMethod>,
+    /// How long it may still access memory, in milliseconds.
+    pub(super) settle_ms: u32,
+}
+
+/// The book of all assignable devices.
+///
+/// One assignment or return runs at a time; another core that wants one waits for the resets of
+/// the first. Lock order: before the IOMMU core's.
+pub struct Passthrough {
+    buses: Vec<Bus>,
+    pub(super) operation: Mutex<()>,
+    pub(super) rows: Mutex<Vec<Row>>,
+}
+
+/// A function and where it was found.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'p> {
+    pub(super) bus: &'p Bus,
+    pub(super) index: usize,
+    pub(super) function: &'p Function,
+}
+
+impl Passthrough {
+    /// A book in which nobody owns anything.
+    pub fn new(buses: Vec<Bus>) -> Self {
+        Self { buses, operation: Mutex::new(()), rows: Mutex::new(Vec::new()) }
+    }
+
+    /// The hosts.
+    pub fn buses(&self) -> &[Bus] {
+        &self.buses
+    }
+
+    /// Every device that has or had an owner.
+    pub fn rows(&self) -> Vec<Row> {
+        self.rows.lock().clone()
+    }
+
+    /// Finds an endpoint that a VM may own.
+    pub(super) fn find(&self, address: Address) -> Result<Found<'_>, Refusal> {
+        let found = self.buses.iter().find_map(|bus| {
+            let index = bus.topology.find(address).ok()?;
+            Some(Found { bus, index, function: bus.topology.function(index)? })
+        });
+        let found = found.ok_or(Refusal::Absent(address))?;
+        if !found.function.is_endpoint() || found.function.class >> 24 == CLASS_BRIDGE {
+            return Err(Refusal::NotAssignable(address));
+        }
+        Ok(found)
+    }
+
+    /// Notes a device's new state.
+    pub(super) fn note(&self, row: Row) {
+        let mut rows = self.rows.lock();
+        match rows.iter_mut().find(|known| known.address == row.address) {
+            Some(known) => *known = row,
+            None => rows.push(row),
+        }
+    }
+}
+
+/// The group of a device, if an IOMMU stands before it.
+pub(super) fn group(
+    iommus: &Iommus,
+    address: Address,
+) -> Result<Option<Arc<Group>>, palisade_iommu::Error> {
+    match iommus.group_of(DeviceId::new(address.number())) {
+        Ok(group) => Ok(Some(group)),
+        Err(palisade_iommu::Error::NoIommu(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

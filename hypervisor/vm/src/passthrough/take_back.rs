@@ -1,0 +1,136 @@
+//! Taking devices from a VM.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use palisade_hal::{Deadline, Env};
+use palisade_iommu::{Group, Idle, Iommus};
+use palisade_pci::regs::header;
+use palisade_pci::{Address, Error, IdleProof};
+
+use super::claims::{Condition, Found, Passthrough, Row, group};
+
+/// What became of a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Returned {
+    /// The device.
+    pub address: Address,
+    /// Free, quarantined or dead.
+    pub condition: Condition,
+    /// Why it is not free, where the device itself is at fault.
+    pub error: Option<Error>,
+}
+
+impl Passthrough {
+    /// Takes everything from VM `vm`: its vCPUs have stopped and its
+    /// [`PciHost`](crate::pci::PciHost) is cleared. When this returns no device of it can reach
+    /// memory any more; the answer says what each can still be used for.
+    pub fn take_back(&self, vm: u16, iommus: &Iommus, env: &impl Env) -> Vec<Returned> {
+        let _operation = self.operation.lock();
+        self.retrieve(&|row| row.owner == Some(vm), iommus, env)
+    }
+
+    /// Takes back what `wanted` says; whole groups only.
+    pub(super) fn retrieve(
+        &self,
+        wanted: &dyn Fn(&Row) -> bool,
+        iommus: &Iommus,
+        env: &impl Env,
+    ) -> Vec<Returned> {
+        let rows: Vec<Row> = self.rows.lock().iter().filter(|row| wanted(row)).copied().collect();
+        // First every stream, so that none of the VM's devices works on while others are reset.
+        let mut groups: Vec<(Arc<Group>, bool)> = Vec::new();
+        for row in &rows {
+            let Ok(Some(group)) = group(iommus, row.address) else { continue };
+            if groups.iter().any(|(known, _)| Arc::ptr_eq(known, &group)) {
+                continue;
+            }
+            let detached = iommus.detach(&group);
+            if let Err(error) = &detached {
+                log::error!("device {}: {error}", row.address);
+            }
+            let clean = detached.is_ok();
+            groups.push((group, clean));
+        }
+        let mut returned = Vec::new();
+        for row in rows {
+            let group = group(iommus, row.address).ok().flatten();
+            let mut clean = false;
+            for (known, state) in &groups {
+                clean |= *state && group.as_ref().is_some_and(|group| Arc::ptr_eq(known, group));
+            }
+            let aborting = group.is_some();
+            let answer = match self.find(row.address) {
+                // Where the abort was not confirmed, nothing is let go.
+                Ok(found) => quiesce(found, &row, aborting && clean, env),
+                Err(_) => Err(Error::Absent(row.address)),
+            };
+            let condition = match &answer {
+                Ok(_) if aborting && !clean => Condition::Dead,
+                // Where nothing aborts, what was in flight could not drain: only the device's
+                // own word counts.
+                Ok(proof) if !aborting && !proof.pending_known() => Condition::Quarantined,
+                Ok(_) => Condition::Free,
+                Err(_) => Condition::Dead,
+            };
+            if let Err(error) = &answer {
+                log::error!("{error}: dead");
+            }
+            self.note(Row { owner: None, condition, wire: None, ..row });
+            let error = answer.err();
+            returned.push(Returned { address: row.address, condition, error });
+        }
+        for (group, clean) in groups {
+            self.release(&group, clean, iommus);
+        }
+        returned
+    }
+
+    /// Ends a group's quarantine if all its devices were proven idle, else buries it.
+    fn release(&self, group: &Arc<Group>, clean: bool, iommus: &Iommus) {
+        let ids = group.devices();
+        let rows = self.rows.lock();
+        let row = |id: &palisade_iommu::DeviceId| {
+            rows.iter().find(|row| row.address.number() == id.get()).copied()
+        };
+        let free = ids.iter().all(|id| row(id).is_some_and(|r| r.condition == Condition::Free));
+        let reset = ids.iter().all(|id| row(id).is_some_and(|row| row.method.is_some()));
+        drop(rows);
+        let idle = if reset { Idle::Reset } else { Idle::Waived };
+        if !clean || !free || iommus.release(group, idle).is_err() {
+            iommus.bury(group);
+            for row in self.rows.lock().iter_mut() {
+                if ids.iter().any(|id| id.get() == row.address.number()) {
+                    row.condition = Condition::Dead;
+                }
+            }
+        }
+    }
+}
+
+/// Drains a device into its aborting stream, resets it and sees it idle.
+///
+/// # Errors
+/// What keeps it from being proven idle.
+pub(super) fn quiesce(
+    found: Found<'_>,
+    row: &Row,
+    aborting: bool,
+    env: &impl Env,
+) -> Result<IdleProof, Error> {
+    let topology = &found.bus.topology;
+    let config = topology.ecam().config(row.address);
+    if aborting && row.settle_ms > 0 {
+        // On, also where the old owner switched it off: a transfer that waits for bus mastering
+        // must go off now, and not in the hands of the next owner.
+        config.write16(header::COMMAND, header::COMMAND_MASTER | header::COMMAND_INTX_OFF);
+    } else {
+        config.write16(header::COMMAND, header::COMMAND_INTX_OFF);
+    }
+    let settled = Deadline::after(env, u64::from(row.settle_ms).saturating_mul(1000));
+    settled.wait(env, || false);
+    match row.method {
+        Some(method) => topology.reset(found.index, method, env),
+        None => topology.silence(found.index, env),
+    }
+}
