@@ -8,6 +8,7 @@ use object::{Object, ObjectSegment};
 
 use crate::bundle::Images;
 use crate::cli::{Board, ImageOptions};
+use crate::debian;
 use crate::workspace::Workspace;
 
 /// No image of ours is larger; a wrong address in an ELF must not fill the disk.
@@ -80,6 +81,15 @@ impl Images for Payloads<'_> {
             bail!("there is no payload {name:?}; there are {}", programs.join(", "));
         }
         flat_file(self.workspace, &self.workspace.build("palisade-payloads", name)?)
+    }
+
+    fn debian(&mut self, name: &str) -> Result<PathBuf> {
+        let files = debian::files()?;
+        match name {
+            "kernel" => Ok(files.kernel),
+            "initramfs" => debian::initramfs(self.workspace, &files),
+            _ => bail!("there is no {name:?}; there are debian:kernel and debian:initramfs"),
+        }
     }
 }
 

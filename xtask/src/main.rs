@@ -4,6 +4,7 @@
 mod bench;
 mod bundle;
 mod cli;
+mod debian;
 mod guard;
 mod image;
 mod lint;

@@ -31,9 +31,9 @@ pub struct Vm {
     pub vcpus: u32,
     /// RAM, such as "64MiB".
     pub memory: String,
-    /// "payload:NAME" or a file beside the TOML file.
+    /// "payload:NAME", "debian:kernel", or a file beside the TOML file.
     pub kernel: String,
-    /// A file beside the TOML file.
+    /// "debian:initramfs", or a file beside the TOML file.
     #[serde(default)]
     pub initrd: Option<String>,
     /// The guest's command line.

@@ -22,6 +22,12 @@ pub trait Images {
     /// # Errors
     /// There is none of that name or it does not build.
     fn payload(&mut self, name: &str) -> Result<PathBuf>;
+
+    /// `kernel` or `initramfs` of Debian's arm64 packages.
+    ///
+    /// # Errors
+    /// They cannot be fetched, or there is none of that name.
+    fn debian(&mut self, name: &str) -> Result<PathBuf>;
 }
 
 /// The names of a VM's files in the archive.
@@ -84,37 +90,44 @@ fn collect(
     images: &mut dyn Images,
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<Entry> {
-    let kernel = match vm.kernel.strip_prefix("payload:") {
-        Some(payload) => {
-            let path = images.payload(payload).context("kernel")?;
-            let name = format!("payload-{payload}");
-            if !files.contains_key(&name) {
-                files.insert(name.clone(), unpack::kernel(&path).context("kernel")?);
-            }
-            name
-        }
-        None => {
-            let name = format!("{}.kernel", vm.name);
-            let bytes = unpack::kernel(&folder.join(&vm.kernel)).context("kernel")?;
-            files.insert(name.clone(), bytes);
-            name
-        }
-    };
-    let initrd = match &vm.initrd {
-        Some(file) => {
-            let path = folder.join(file);
-            let bytes = std::fs::read(&path)
-                .with_context(|| format!("initrd: cannot read {}", path.display()))?;
+    let kernel = kept(&vm.kernel, folder, &format!("{}.kernel", vm.name), images, files, &|path| {
+        unpack::kernel(path)
+    })
+    .context("kernel")?;
+    let initrd = vm.initrd.as_ref().map(|file| {
+        kept(file, folder, &format!("{}.initrd", vm.name), images, files, &|path| {
+            let bytes =
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             if bytes.is_empty() {
-                bail!("initrd: {} is empty", path.display());
+                bail!("{} is empty", path.display());
             }
-            let name = format!("{}.initrd", vm.name);
-            files.insert(name.clone(), bytes);
-            Some(name)
-        }
-        None => None,
-    };
+            Ok(bytes)
+        })
+        .context("initrd")
+    });
+    let initrd = initrd.transpose()?;
     Ok(Entry { kernel, initrd })
+}
+
+/// Puts a file into the bundle and gives its name there. `payload:NAME` and `debian:NAME` are
+/// kept once however many VMs use them; anything else is a path, the VM's own.
+fn kept(
+    wanted: &str,
+    folder: &Path,
+    own: &str,
+    images: &mut dyn Images,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    read: &dyn Fn(&Path) -> Result<Vec<u8>>,
+) -> Result<String> {
+    let (path, name) = match wanted.split_once(':') {
+        Some(("payload", name)) => (images.payload(name)?, format!("payload-{name}")),
+        Some(("debian", name)) => (images.debian(name)?, format!("debian-{name}")),
+        _ => (folder.join(wanted), own.to_owned()),
+    };
+    if !files.contains_key(&name) {
+        files.insert(name.clone(), read(&path)?);
+    }
+    Ok(name)
 }
 
 fn write(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) -> Result<()> {
@@ -137,6 +150,9 @@ mod tests {
     impl Images for None {
         fn payload(&mut self, name: &str) -> Result<PathBuf> {
             bail!("no payload {name} here")
+        }
+        fn debian(&mut self, name: &str) -> Result<PathBuf> {
+            bail!("no {name} of Debian's here")
         }
     }
 

@@ -92,6 +92,14 @@ fn private(folder: &Path, release: &Release) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Sources for `codename` alone, from the system's own mirror.
+pub fn mirror(codename: &str) -> Result<String> {
+    let text = sources(&system_sources(), codename);
+    let main: Vec<&str> =
+        text.lines().filter(|line| line.ends_with(&format!(" {codename} main"))).collect();
+    Ok(main.first().map_or(text.clone(), |line| format!("{line}\n")))
+}
+
 /// All apt source files of the system, one after the other.
 fn system_sources() -> String {
     let mut text = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();

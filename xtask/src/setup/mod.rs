@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: installs what is missing where that is possible, else names it.
 
-mod apt;
+pub mod apt;
 mod command;
-mod packages;
+pub mod packages;
 mod qemu;
 mod rights;
 mod rust;

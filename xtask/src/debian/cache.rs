@@ -1,0 +1,74 @@
+//! Where the files are kept, so that they are fetched once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::packages;
+
+/// What was taken out of the packages.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The kernel, a raw arm64 Image.
+    pub kernel: PathBuf,
+    /// lib/modules/RELEASE of that kernel, as far as the initramfs needs it.
+    pub modules: PathBuf,
+    /// A static busybox.
+    pub busybox: PathBuf,
+    /// bcm2711-rpi-4-b.dtb.
+    pub rpi4_tree: PathBuf,
+}
+
+/// The files, fetched now if they are not in the cache.
+///
+/// # Errors
+/// Where apt is missing or fails, with what to give by hand instead.
+pub fn files() -> Result<Files> {
+    let folder = folder()?;
+    if let Some(files) = find(&folder) {
+        return Ok(files);
+    }
+    packages::fetch(&folder).context(
+        "no Linux for the guest; give your own by --kernel FILE and --initrd FILE \
+         (and --dtb FILE for the Raspberry Pi 4)",
+    )?;
+    find(&folder).with_context(|| {
+        format!("the packages did not hold what was expected; look into {}", folder.display())
+    })
+}
+
+/// $PALISADE_CACHE, or palisade/ in the user's cache folder.
+fn folder() -> Result<PathBuf> {
+    let base = std::env::var_os("PALISADE_CACHE").map(PathBuf::from).or_else(|| {
+        let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+        xdg.or(home).map(|cache| cache.join("palisade"))
+    });
+    let base = base.unwrap_or_else(|| std::env::temp_dir().join("palisade-cache"));
+    let folder = base.join("debian-bookworm-arm64");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn find(folder: &Path) -> Option<Files> {
+    let one = |sub: &str, start: &str| {
+        let entries = fs::read_dir(folder.join(sub)).ok()?;
+        let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        all.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start)));
+        all.sort();
+        all.pop()
+    };
+    let kernel = one("boot", "vmlinuz-")?;
+    let release = kernel.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
+    let files = Files {
+        kernel,
+        modules: folder.join("lib/modules").join(&release),
+        busybox: folder.join("bin/busybox"),
+        rpi4_tree: folder
+            .join(format!("usr/lib/linux-image-{release}"))
+            .join("broadcom/bcm2711-rpi-4-b.dtb"),
+    };
+    let whole = files.modules.is_dir() && files.busybox.is_file() && files.rpi4_tree.is_file();
+    whole.then_some(files)
+}
