@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod hypercall;
 pub mod its;
 pub mod layout;
 pub mod load;

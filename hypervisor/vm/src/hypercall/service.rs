@@ -1,0 +1,248 @@
+//! The service of one VM: its devices, address spaces and bindings.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use palisade_abi::{DeviceFlags, FaultFlags, FaultRecord, NO_SUBSTREAM, Status};
+use palisade_hal::{StreamId, SubstreamId};
+use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
+use palisade_iommu::sva::Bond;
+use palisade_iommu::{
+    Capabilities, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel, StreamPolicy,
+};
+use spin::Mutex;
+
+use super::check::Outcome;
+use super::process::GuestProcess;
+use super::ram::GuestRam;
+use super::ring::Ring;
+
+/// Address spaces that one VM may share at once.
+const PROCESSES: usize = 128;
+/// Bindings that one VM may have at once.
+pub(super) const BINDINGS: usize = 1024;
+/// Substreams of a context table: 2^10 fit one 64 KiB table.
+pub(super) const MAX_BITS: u8 = 10;
+
+/// A device of the VM, as the service needs to know it.
+#[derive(Clone)]
+pub struct ServiceDevice {
+    /// The guest's number for it.
+    pub number: u32,
+    /// Its group, assigned to the VM's domain.
+    pub group: Arc<Group>,
+    /// Its streams, aliases included.
+    pub streams: Vec<StreamId>,
+    /// What the manifest allows.
+    pub policy: StreamPolicy,
+}
+
+/// A group with the table that the guest asked for.
+pub(super) struct Shared {
+    pub(super) group: Arc<Group>,
+    pub(super) table: Option<TableId>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) devices: Vec<ServiceDevice>,
+    pub(super) groups: Vec<Shared>,
+    pub(super) processes: BTreeMap<u16, Arc<GuestProcess>>,
+    /// By index of the group and substream.
+    pub(super) bonds: BTreeMap<(usize, u32), Bond>,
+    pub(super) ring: Option<Ring>,
+    pub(super) next_key: u64,
+}
+
+/// What a service holds; equal before and after every call that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFootprint {
+    /// Address spaces.
+    pub processes: usize,
+    /// Bindings.
+    pub bonds: usize,
+    /// Context tables.
+    pub tables: usize,
+    /// The PASID space.
+    pub space: SpaceFootprint,
+}
+
+/// The guest interface of one VM.
+pub struct Service {
+    pub(super) iommus: Arc<Iommus>,
+    pub(super) owner: Owner,
+    pub(super) ram: Arc<dyn GuestRam>,
+    pub(super) view: Arc<dyn ContextView + Send + Sync>,
+    pub(super) ipa_bits: u8,
+    pub(super) space: Arc<Space>,
+    pub(super) state: Mutex<State>,
+}
+
+impl Service {
+    /// The service of the VM `owner`, whose RAM is `ram`, whose IPAs have `ipa_bits`, and whose
+    /// DMA view shows context tables through `view`. `asid_bits` is the least of all IOMMUs
+    /// before its devices.
+    pub fn new(
+        iommus: Arc<Iommus>,
+        owner: Owner,
+        ram: Arc<dyn GuestRam>,
+        view: Arc<dyn ContextView + Send + Sync>,
+        ipa_bits: u8,
+        asid_bits: u8,
+    ) -> Self {
+        let space = Space::new(asid_bits, PROCESSES);
+        Self { iommus, owner, ram, view, ipa_bits, space, state: Mutex::new(State::default()) }
+    }
+
+    /// Adds a device that was assigned to the VM.
+    pub fn add_device(&self, device: ServiceDevice) {
+        let mut state = self.state.lock();
+        if !state.groups.iter().any(|shared| Arc::ptr_eq(&shared.group, &device.group)) {
+            state.groups.push(Shared { group: device.group.clone(), table: None });
+        }
+        state.devices.push(device);
+    }
+
+    /// Forgets a group that was detached from the VM, with everything bound to it. `clean`: the
+    /// detach succeeded, so nothing of the VM is cached.
+    pub fn remove_group(&self, group: &Arc<Group>, clean: bool) {
+        let mut state = self.state.lock();
+        state.devices.retain(|device| !Arc::ptr_eq(&device.group, group));
+        let index = state.groups.iter().position(|shared| Arc::ptr_eq(&shared.group, group));
+        if let Some(index) = index {
+            self.drop_table(&mut state, index, clean);
+        }
+    }
+
+    /// What it holds now.
+    pub fn footprint(&self) -> ServiceFootprint {
+        let state = self.state.lock();
+        ServiceFootprint {
+            processes: state.processes.len(),
+            bonds: state.bonds.len(),
+            tables: state.groups.iter().filter(|shared| shared.table.is_some()).count(),
+            space: self.space.footprint(),
+        }
+    }
+
+    /// Moves the VM's pending faults into its ring and hands each to `sink`; answers how many
+    /// went into the ring. At most as many as a log holds. A fault of stage 2 is the
+    /// hypervisor's to know: the guest cannot have caused it but by an address that is not its
+    /// own, and is not told.
+    pub fn pump(&self, sink: &mut dyn FnMut(&Fault)) -> u64 {
+        let mut state = self.state.lock();
+        let State { devices, ring, .. } = &mut *state;
+        let mut written = 0;
+        let lost = self.iommus.owners().take(self.owner, &mut |fault| {
+            sink(fault);
+            let Some(record) = (!fault.record.stage2).then(|| record(devices, fault)).flatten()
+            else {
+                return;
+            };
+            match ring.as_mut().map(|ring| ring.push(&record, &*self.ram)) {
+                Some(Ok(true)) => written += 1,
+                // The guest gave its ring's memory away: no ring any more.
+                Some(Err(_)) => *ring = None,
+                _ => {}
+            }
+        });
+        if lost > 0 && ring.as_mut().is_some_and(|ring| ring.lose(lost, &*self.ram).is_err()) {
+            *ring = None;
+        }
+        written
+    }
+
+    /// Unbinds everything of one group's table without touching the hardware.
+    pub(super) fn drop_table(&self, state: &mut State, index: usize, clean: bool) {
+        let Some(shared) = state.groups.get_mut(index) else { return };
+        if let Some(table) = shared.table.take() {
+            let _ = self.space.abandon_table(table, clean);
+        }
+        state.bonds.retain(|&(group, _), _| group != index);
+        state.reap();
+    }
+}
+
+impl State {
+    /// The device with this number, and the index of its group.
+    pub(super) fn device(&self, number: u64) -> Result<(&ServiceDevice, usize), Outcome> {
+        let device = self
+            .devices
+            .iter()
+            .find(|device| u64::from(device.number) == number)
+            .ok_or(Status::NotFound)?;
+        let index = self
+            .groups
+            .iter()
+            .position(|shared| Arc::ptr_eq(&shared.group, &device.group))
+            .ok_or(Status::NotFound)?;
+        Ok((device, index))
+    }
+
+    /// The context table of a device's group, and the group's index.
+    pub(super) fn table(&self, number: u64) -> Result<(usize, TableId), Outcome> {
+        let (_, index) = self.device(number)?;
+        let table = self.groups.get(index).and_then(|shared| shared.table);
+        Ok((index, table.ok_or(Status::NotFound)?))
+    }
+
+    /// The address space with this ASID.
+    pub(super) fn process(&self, asid: u64) -> Result<Arc<GuestProcess>, Outcome> {
+        let asid = u16::try_from(asid).map_err(|_| Status::NotFound)?;
+        Ok(self.processes.get(&asid).cloned().ok_or(Status::NotFound)?)
+    }
+
+    /// Forgets address spaces that nothing is bound to.
+    pub(super) fn reap(&mut self) {
+        self.processes.retain(|_, process| process.is_shared());
+    }
+}
+
+/// What a device may do, as the guest is told.
+pub(super) fn flags(device: &ServiceDevice, capabilities: &Capabilities, on: bool) -> DeviceFlags {
+    let mut flags = 0;
+    if capabilities.nested {
+        flags |= DeviceFlags::CONTEXTS;
+        if device.streams.len() == 1 {
+            flags |= DeviceFlags::STREAM_ENTRY;
+        }
+    }
+    if device.policy.stalls && capabilities.stall != StallModel::Never {
+        flags |= DeviceFlags::STALLS;
+    }
+    if device.policy.ats && capabilities.ats {
+        flags |= DeviceFlags::ATS;
+    }
+    if on {
+        flags |= DeviceFlags::CONTEXTS_ON;
+    }
+    DeviceFlags(flags)
+}
+
+/// The guest's view of a fault, if its stream is one of the guest's.
+fn record(devices: &[ServiceDevice], fault: &Fault) -> Option<FaultRecord> {
+    let raw = &fault.record;
+    let device = devices.iter().find(|device| device.streams.contains(&raw.stream))?;
+    let mut flags = 0;
+    for (set, flag) in [
+        (raw.access.write, FaultFlags::WRITE),
+        (raw.access.execute, FaultFlags::EXECUTE),
+        (raw.access.privileged, FaultFlags::PRIVILEGED),
+        (raw.stall.is_some(), FaultFlags::STALL),
+        (raw.class == FaultClass::Context, FaultFlags::CONTEXT),
+        (raw.class == FaultClass::Table, FaultFlags::TABLE),
+    ] {
+        if set {
+            flags |= flag;
+        }
+    }
+    Some(FaultRecord {
+        kind: raw.kind as u32,
+        flags: FaultFlags(flags),
+        device: device.number,
+        substream: raw.substream.map_or(NO_SUBSTREAM, SubstreamId::get),
+        address: raw.address,
+        stall_tag: raw.stall.map_or(0, u32::from),
+    })
+}
