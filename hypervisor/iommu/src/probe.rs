@@ -92,11 +92,18 @@ fn plan(inner: &Inner, instance: &Arc<Instance>) -> Result<Vec<Plan>, Error> {
         }
         plans.push(plan);
     }
-    for plan in &mut plans {
-        plan.devices.sort_unstable();
+    let mut ordered = Vec::new();
+    for mut plan in plans {
+        let mut devices = Vec::new();
+        for device in plan.devices {
+            devices.insert(devices.partition_point(|&other| other < device), device);
+        }
+        plan.devices = devices;
+        let first = plan.devices.first().copied();
+        let at = ordered.partition_point(|other: &Plan| other.devices.first().copied() < first);
+        ordered.insert(at, plan);
     }
-    plans.sort_unstable_by_key(|plan| plan.devices.first().copied());
-    Ok(plans)
+    Ok(ordered)
 }
 
 fn tied(a: &Plan, b: &Plan) -> bool {

@@ -69,7 +69,7 @@ impl Cursors {
     /// Places the bus behind `parent`. `wide`: every bridge above forwards
     /// 64-bit addresses.
     fn bus(&mut self, topology: &mut Topology, parent: Option<usize>, wide: bool) {
-        let mut bars = Vec::new();
+        let mut bars = Vec::<(u64, usize, usize)>::new();
         let mut bridges = Vec::new();
         for (index, function) in topology.functions.iter().enumerate() {
             if function.parent != parent {
@@ -84,12 +84,12 @@ impl Cursors {
                 if let Some(bar) = bar
                     && bar.kind != BarKind::Io
                 {
-                    bars.push((bar.size, index, slot));
+                    // Largest first: natural alignment then leaves the fewest holes.
+                    let at = bars.partition_point(|other| other.0 >= bar.size);
+                    bars.insert(at, (bar.size, index, slot));
                 }
             }
         }
-        // Largest first: natural alignment then leaves the fewest holes.
-        bars.sort_unstable_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         for (_, index, slot) in bars {
             self.bar(topology, index, slot, parent.is_none(), wide);
         }

@@ -16,7 +16,8 @@ pub(crate) fn ranges(tree: &Tree<'_>) -> Result<ArrayVec<Range, MAX_MEMORY>, Err
         let is_memory = node.texts("device_type").any(|kind| kind == "memory");
         if is_memory && node.enabled() {
             node.registers(&mut |range| {
-                ranges.try_push(range).map_err(|_| node.too_many("memory ranges"))
+                let at = ranges.partition_point(|other| other.start() <= range.start());
+                ranges.try_insert(at, range).map_err(|_| node.too_many("memory ranges"))
             })?;
         }
         Ok(Visit::Skip)
@@ -24,7 +25,6 @@ pub(crate) fn ranges(tree: &Tree<'_>) -> Result<ArrayVec<Range, MAX_MEMORY>, Err
     if ranges.is_empty() {
         return Err(Error::Missing("memory"));
     }
-    ranges.sort_unstable_by_key(Range::start);
     for pair in ranges.windows(2) {
         if let [low, high] = pair
             && low.overlaps(high)
