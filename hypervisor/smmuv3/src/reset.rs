@@ -214,21 +214,24 @@ fn mmio_clear(mmio: &Mmio, registers: &[Reg<u64>]) {
     }
 }
 
-/// Stops everything; GBPA aborts already. Interrupts first, so that none is raised by the rest,
-/// and stale errors are acknowledged, so that a new one is seen.
+/// Stops everything; GBPA aborts already. Interrupts first, so that none is raised by the rest;
+/// stale errors are acknowledged, so that a new one is seen. A register that does not answer
+/// keeps none of the others from being written.
 fn disable(mmio: &Mmio, env: &impl Env, micros: u64) -> Result<(), BringUpError> {
-    if !acknowledge(mmio, env, micros, regs::IRQ_CTRL, regs::IRQ_CTRLACK, 0) {
-        return Err(BringUpError::Register("IRQ_CTRL"));
-    }
+    let quiet = acknowledge(mmio, env, micros, regs::IRQ_CTRL, regs::IRQ_CTRLACK, 0);
     // SMMUEN alone first: the fields of CR0 change independently, and with ATSCHK gone before
     // SMMUEN there would be an instant at which Translated traffic passes.
     let enabled = mmio.get(regs::CR0);
-    for value in [enabled & !CR0::SMMUEN::SET.mask(), 0] {
-        if !acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, value) {
-            return Err(BringUpError::Register("CR0"));
-        }
-    }
+    let off =
+        acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, enabled & !CR0::SMMUEN::SET.mask());
+    let stopped = acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, 0);
     mmio.set(regs::GERRORN, mmio.get(regs::GERROR));
+    if !(off && stopped) {
+        return Err(BringUpError::Register("CR0"));
+    }
+    if !quiet {
+        return Err(BringUpError::Register("IRQ_CTRL"));
+    }
     Ok(())
 }
 

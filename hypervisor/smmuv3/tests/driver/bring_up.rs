@@ -137,6 +137,16 @@ fn shutdown_aborts_and_disables() {
     assert!(bench.smmu.prepare(stream(1)).is_err());
 }
 
+/// IRQ_CTRL that never answers does not keep the SMMU enabled.
+#[test]
+fn a_silent_register_keeps_no_other_from_being_written() {
+    let bench = bench(QEMU);
+    bench.fake.state().ignore.push(0x50);
+    bench.fake.state().set(0x50, 7);
+    bench.smmu.shutdown();
+    assert_eq!(bench.fake.state().get(CR0), 0);
+}
+
 /// Two SMMUs share nothing but the frame allocator.
 #[test]
 fn several_instances() {
