@@ -26,20 +26,6 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_INTID: u32 = 33;
 /// Its clock in Hz.
 pub const UART_CLOCK: u32 = 24_000_000;
-/// The PCIe host's configuration space, 256 buses.
-pub const ECAM: u64 = 0x40_1000_0000;
-/// Bytes of configuration space.
-pub const ECAM_BYTES: u64 = 256 << 20;
-/// The 32-bit memory window.
-pub const PCI_WINDOW32: u64 = 0x1000_0000;
-/// Bytes of the 32-bit window.
-pub const PCI_WINDOW32_BYTES: u64 = 0x2eff_0000;
-/// The 64-bit memory window.
-pub const PCI_WINDOW64: u64 = 0x50_0000_0000;
-/// Bytes of the 64-bit window.
-pub const PCI_WINDOW64_BYTES: u64 = 0x10_0000_0000;
-/// INTx A to D are SPI 3 to 6, swizzled by device.
-pub const PCI_INTX: u32 = 35;
 /// Bits of an IPA: start level 1, no concatenated roots.
 pub const IPA_BITS: u8 = 39;
 

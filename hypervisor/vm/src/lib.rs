@@ -1,4 +1,5 @@
 //! A virtual machine: memory map, stage 2, vCPUs, exits, vGIC, timer, PSCI, PCI host, passthrough.
+//!
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -8,6 +9,7 @@ pub mod hypercall;
 pub mod its;
 pub mod layout;
 pub mod load;
+pub mod memory;
 pub mod mmio;
 pub mod passthrough;
 pub mod pci;
@@ -16,3 +18,4 @@ pub mod psci;
 mod rate;
 pub mod sysreg;
 pub mod vgic;
+

@@ -1,10 +1,11 @@
 //! What a VM finds in its memory when it starts: kernel, initrd, device tree.
 //!
-//! [`place`] decides where, [`tree`] writes the device tree; copying is the caller's, who owns
-//! the memory.
+//! [`place`] decides where, [`tree`] writes the device tree, [`load`] does both and copies.
 
+mod copy;
 mod place;
 mod tree;
 
+pub use copy::{Boot, Images, load};
 pub use place::{LoadError, Placement, place};
 pub use tree::{Machine, tree};

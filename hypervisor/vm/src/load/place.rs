@@ -40,6 +40,12 @@ pub enum LoadError {
         /// Bytes of RAM.
         memory: u64,
     },
+    /// The device tree cannot be written, or is longer than its place.
+    #[error("the device tree cannot be made")]
+    Tree,
+    /// The RAM is not there.
+    #[error("the VM's RAM at {0} cannot be written")]
+    NoRam(Ipa),
 }
 
 /// Where everything goes.

@@ -1,0 +1,456 @@
+//! The memory of one VM.
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::cell::Cell;
+
+use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
+use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
+use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
+use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot};
+use spin::Mutex;
+
+use super::{
+    error::MemoryError,
+    map::{Kind, MemoryMap, PAGE, Region},
+    tlb::{Unused, VmTlb},
+};
+use crate::{layout, pci::BarMap};
+
+/// The largest block of RAM that is asked for at once: 1 GiB, a block of level 1.
+const MAX_ORDER: u8 = 18;
+
+/// What the machine's walkers can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Bits of a physical address of the CPUs.
+    pub pa_bits: u8,
+    /// The CPUs have VMIDs of 16 bits.
+    pub vmid16: bool,
+    /// Bits of a physical address of the IOMMUs; the CPUs' where there is none.
+    pub dma_bits: u8,
+    /// The IOMMUs' walks snoop the caches.
+    pub dma_coherent: bool,
+}
+
+/// What a tear-down came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum TornDown {
+    /// Everything is back with the allocator.
+    Released,
+    /// Somebody could not prove to have forgotten: this many frames are out of use for good.
+    Quarantined(u64),
+}
+
+struct Inner {
+    map: MemoryMap,
+    ram: Vec<Block>,
+    cpu: Box<dyn PageTable>,
+    dma: Box<dyn PageTable>,
+}
+
+/// The memory of one VM: the first lock in the order VM map → group → domain → queue → frames.
+pub struct GuestMemory {
+    frames: Arc<Frames>,
+    owner: Owner,
+    cpus: Arc<Agent>,
+    iommus: Arc<Iommus>,
+    domain: Arc<Domain>,
+    root: PhysAddr,
+    vtcr: u64,
+    inner: Mutex<Option<Inner>>,
+}
+
+impl GuestMemory {
+    /// Empty tables for the VM `owner` of the IOMMU core, and its domain. `cpus` is the one agent
+    /// that speaks for the CPUs' stage-2 TLBs.
+    ///
+    /// # Errors
+    /// No memory or no VMID, or a machine that the tables do not suit.
+    pub fn new(
+        frames: Arc<Frames>,
+        cpus: Arc<Agent>,
+        iommus: Arc<Iommus>,
+        owner: IommuOwner,
+        shape: Shape,
+    ) -> Result<Arc<Self>, MemoryError> {
+        let scope = iommus.scope();
+        let vm = Owner::vm(owner.index());
+        let memory = || FrameTables::new(frames.clone(), vm, scope, cpus.set());
+        let cpu_config = Config::cpu_stage2(layout::IPA_BITS, shape.pa_bits, shape.vmid16);
+        let dma_config = Config::iommu_stage2(layout::IPA_BITS, shape.dma_bits, shape.dma_coherent);
+        let cpu = palisade_pgtable::alloc(&cpu_config, memory())?;
+        let dma = match palisade_pgtable::alloc(&dma_config, memory()) {
+            Ok(dma) => dma,
+            Err(error) => {
+                forget_unused(&frames, &cpus, scope, cpu);
+                return Err(error.into());
+            }
+        };
+        let roots = (cpu.registers().stage2().copied(), dma.registers().stage2().copied());
+        let domain = match roots {
+            (Some(_), Some(regs)) => {
+                iommus.paging_domain_in(owner, scope, regs.vttbr_baddr, regs.packed())
+            }
+            _ => Err(palisade_iommu::Error::Domain),
+        };
+        let (domain, regs) = match (domain, roots.0) {
+            (Ok(domain), Some(regs)) => (domain, regs),
+            (result, _) => {
+                forget_unused(&frames, &cpus, scope, cpu);
+                forget_unused(&frames, &cpus, scope, dma);
+                return Err(MemoryError::Iommu(
+                    result.err().unwrap_or(palisade_iommu::Error::Domain),
+                ));
+            }
+        };
+        let inner = Inner { map: MemoryMap::default(), ram: Vec::new(), cpu, dma };
+        Ok(Arc::new(Self {
+            frames,
+            owner: vm,
+            cpus,
+            iommus,
+            domain,
+            root: regs.vttbr_baddr,
+            vtcr: regs.vtcr,
+            inner: Mutex::new(Some(inner)),
+        }))
+    }
+
+    /// The domain that the VM's devices are attached to.
+    pub fn domain(&self) -> &Arc<Domain> {
+        &self.domain
+    }
+
+    /// The VM's VMID.
+    pub fn vmid(&self) -> Vmid {
+        self.domain.vmid().unwrap_or(Vmid::new(0))
+    }
+
+    /// What the cores' stage-2 registers must hold while the VM's vCPUs run there.
+    pub fn stage2(&self) -> Stage2 {
+        Stage2 { vttbr: tlb::vttbr(self.vmid(), self.root), vtcr: self.vtcr }
+    }
+
+    /// Adds zeroed RAM, in the largest blocks that there are. `readonly` are ranges in it that
+    /// nobody but the hypervisor may write; they are whole pages.
+    ///
+    /// # Errors
+    /// Too little memory, or a bad range. What was mapped until then goes with the VM.
+    pub fn add_ram(
+        &self,
+        ipa: Ipa,
+        bytes: u64,
+        readonly: &[(Ipa, u64)],
+    ) -> Result<(), MemoryError> {
+        MemoryMap::check(ipa, bytes, layout::IPA_BITS)?;
+        for &(start, length) in readonly {
+            MemoryMap::check(start, length, layout::IPA_BITS)?;
+        }
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        let (mut at, end) = (ipa.get(), ipa.get() + bytes);
+        while at < end {
+            let block = self.largest(at, end - at)?;
+            let (pa, length) = (block.start(), block.bytes());
+            self.frames.expose(&block);
+            inner.ram.push(block);
+            let mut from = at;
+            while from < at + length {
+                let (kind, until) = kind_at(from, at + length, readonly);
+                let pa = pa.checked_add(from - at).unwrap_or(pa);
+                inner.map_ram(Region { ipa: Ipa::new(from), bytes: until - from, pa, kind })?;
+                from = until;
+            }
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// The largest zeroed block for `left` bytes at `at` that the machine can give.
+    fn largest(&self, at: u64, left: u64) -> Result<Block, MemoryError> {
+        let fits = (left >> FRAME_SHIFT).checked_ilog2().unwrap_or(0) as u8;
+        let aligned = (at >> FRAME_SHIFT).trailing_zeros().min(63) as u8;
+        let mut order = MAX_ORDER.min(fits).min(aligned);
+        loop {
+            match self.frames.alloc_zeroed(order, Use::Guest, self.owner) {
+                Ok(block) => return Ok(block),
+                Err(error) if order == 0 => return Err(MemoryError::NoRam(Ipa::new(at), error)),
+                Err(_) => order -= 1,
+            }
+        }
+    }
+
+    /// Maps device registers into the CPU view.
+    ///
+    /// # Errors
+    /// A bad range, or something is there.
+    pub fn map_device(&self, ipa: Ipa, pa: PhysAddr, bytes: u64) -> Result<(), MemoryError> {
+        MemoryMap::check(ipa, bytes, layout::IPA_BITS)?;
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        inner.map.add(Region { ipa, bytes, pa, kind: Kind::Device })?;
+        let mapped = inner.cpu.map_range(Iova::new(ipa.get()), pa, bytes, Prot::MMIO);
+        if mapped.is_err() {
+            inner.map.remove(ipa, bytes, Kind::Device);
+        }
+        Ok(mapped?)
+    }
+
+    /// Takes device registers out of the CPU view; no core reaches them when it returns.
+    ///
+    /// # Errors
+    /// They were not mapped so, or somebody did not forget.
+    pub fn unmap_device(&self, ipa: Ipa, bytes: u64) -> Result<(), MemoryError> {
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        inner.map.remove(ipa, bytes, Kind::Device).ok_or(MemoryError::NotMapped(ipa))?;
+        let tlb = self.tlb();
+        let mut gather = Gather::new(&tlb);
+        let unmapped = inner.cpu.unmap_range(Iova::new(ipa.get()), bytes, &mut gather);
+        self.finish(gather)?;
+        unmapped?;
+        Ok(())
+    }
+
+    /// Maps the doorbell page of a translation service into the DMA view.
+    ///
+    /// # Errors
+    /// A bad range, or something is there.
+    pub fn map_doorbell(&self, ipa: Ipa, pa: PhysAddr) -> Result<(), MemoryError> {
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        let region = Region { ipa, bytes: PAGE, pa, kind: Kind::Doorbell };
+        inner.map.add(region)?;
+        let prot = Prot::WRITE | Prot::DEVICE;
+        Ok(inner.dma.map_range(Iova::new(ipa.get()), pa, PAGE, prot)?)
+    }
+
+    /// Takes a range of RAM out of both views: the guest gave it up. The memory stays the VM's
+    /// until its end, so that nobody else ever sees what was in it.
+    ///
+    /// # Errors
+    /// It is not all RAM, or somebody did not forget.
+    pub fn give_up(&self, ipa: Ipa, bytes: u64) -> Result<(), MemoryError> {
+        MemoryMap::check(ipa, bytes, layout::IPA_BITS)?;
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        let mut at = ipa.get();
+        while at < ipa.get() + bytes {
+            let region = inner.map.find(Ipa::new(at)).filter(|region| region.kind.is_ram());
+            at = region.ok_or(MemoryError::NotMapped(Ipa::new(at)))?.end();
+        }
+        let tlb = self.tlb();
+        let mut gather = Gather::new(&tlb);
+        let iova = Iova::new(ipa.get());
+        let dma = inner.dma.unmap_range(iova, bytes, &mut gather);
+        let cpu = inner.cpu.unmap_range(iova, bytes, &mut gather);
+        self.finish(gather)?;
+        dma?;
+        cpu?;
+        Ok(())
+    }
+
+    /// Where an address of the guest's RAM is, as the CPU view has it.
+    pub fn translate(&self, ipa: Ipa) -> Option<PhysAddr> {
+        let guard = self.inner.lock();
+        let inner = guard.as_ref()?;
+        inner.map.find(ipa).filter(|region| region.kind.is_ram())?;
+        inner.cpu.iova_to_phys(Iova::new(ipa.get()))
+    }
+
+    /// Whether all of a range is RAM of the guest.
+    pub fn is_ram(&self, ipa: Ipa, bytes: u64) -> bool {
+        self.each_page(ipa, bytes, |_, _, _| true)
+    }
+
+    /// Copies out of the guest's RAM; false if not all of it is RAM.
+    pub fn read(&self, ipa: Ipa, to: &mut [u8]) -> bool {
+        self.each_page(ipa, to.len() as u64, |pa, from, until| {
+            let part = to.get_mut(from..until);
+            part.is_some_and(|part| self.frames.copy_from_guest(pa, part, self.owner).is_ok())
+        })
+    }
+
+    /// Copies into the guest's RAM, read-only ranges included, clean to the point of coherency;
+    /// false if not all of it is RAM.
+    pub fn write(&self, ipa: Ipa, bytes: &[u8]) -> bool {
+        self.each_page(ipa, bytes.len() as u64, |pa, from, until| {
+            let part = bytes.get(from..until);
+            part.is_some_and(|part| self.frames.copy_to_guest(pa, part, self.owner).is_ok())
+        })
+    }
+
+    /// Calls `body` for each page's part of a range: where it is, and which bytes of the range.
+    fn each_page(
+        &self,
+        ipa: Ipa,
+        bytes: u64,
+        mut body: impl FnMut(PhysAddr, usize, usize) -> bool,
+    ) -> bool {
+        let Some(end) = ipa.get().checked_add(bytes) else { return false };
+        let guard = self.inner.lock();
+        let Some(inner) = guard.as_ref() else { return false };
+        let mut at = ipa.get();
+        while at < end {
+            let Some(region) = inner.map.find(Ipa::new(at)).filter(|r| r.kind.is_ram()) else {
+                return false;
+            };
+            // What was given up is in the map still, and in no table.
+            let Some(pa) = inner.cpu.iova_to_phys(Iova::new(at)) else { return false };
+            let page = (at | (PAGE - 1)) + 1;
+            let until = end.min(region.end()).min(page);
+            let base = ipa.get();
+            if !body(pa, (at - base) as usize, (until - base) as usize) {
+                return false;
+            }
+            at = until;
+        }
+        true
+    }
+
+    /// The regions, for the report.
+    pub fn regions(&self) -> Vec<Region> {
+        self.inner.lock().as_ref().map_or(Vec::new(), |inner| inner.map.regions().to_vec())
+    }
+
+    /// Zeroes all RAM: before the VM starts anew. False if some of it was given up.
+    pub fn wipe(&self) -> bool {
+        let zeroes = [0; PAGE as usize];
+        let ram = self.regions().into_iter().filter(|region| region.kind.is_ram());
+        ram.fold(true, |all, region| {
+            let pages = (region.ipa.get()..region.end()).step_by(PAGE as usize);
+            pages.fold(all, |all, page| self.write(Ipa::new(page), &zeroes) && all)
+        })
+    }
+
+    /// Takes everything apart: no vCPU runs, and every device is detached from the domain.
+    pub fn tear_down(&self) -> TornDown {
+        let Some(inner) = self.inner.lock().take() else { return TornDown::Released };
+        let Inner { ram, cpu, dma, .. } = inner;
+        let scope = self.domain.scope();
+        // Those that may still hold a translation; detaching a device made its IOMMU forget.
+        let agents = match self.domain.agents() {
+            Some(iommus) => self.cpus.set().with(iommus),
+            None => self.cpus.set(),
+        };
+        let mut blocks = ram.into_iter();
+        let mut detached = blocks.next().map(|first| self.frames.detach(first, scope, agents));
+        if let Some(list) = &mut detached {
+            blocks.for_each(|block| self.frames.detach_onto(list, block));
+        }
+        let tlb = self.tlb();
+        let mut gather = Gather::new(&tlb);
+        cpu.free(&mut gather);
+        dma.free(&mut gather);
+        let (tables, proof) = match gather.finish() {
+            Ok(Some(flushed)) => (flushed.tables, Some(flushed.proof)),
+            Ok(None) => (None, None),
+            Err(unflushed) => (unflushed.tables, None),
+        };
+        let mut lost = 0;
+        for list in [detached, tables].into_iter().flatten() {
+            let frames = list.frames();
+            let kept = match &proof {
+                Some(proof) => self.frames.release(list, proof).err().map(|refused| refused.0),
+                None => Some(list),
+            };
+            if let Some(kept) = kept {
+                lost += frames;
+                self.frames.quarantine(kept);
+            }
+        }
+        // Still attached somewhere: the VMID stays taken.
+        let retired = self.iommus.retire(&self.domain, |_| proof.is_some());
+        if let Err(error) = retired {
+            log::error!("VM {:?}: its domain stays: {error}", self.owner.vm_index());
+        }
+        match lost {
+            0 => TornDown::Released,
+            frames => TornDown::Quarantined(frames),
+        }
+    }
+
+    fn tlb(&self) -> VmTlb<'_> {
+        VmTlb {
+            cpus: &self.cpus,
+            vmid: self.vmid(),
+            root: self.root,
+            domain: &self.domain,
+            queued: Cell::new(None),
+        }
+    }
+
+    /// Finishes a gather; tables go back against its proof, or into quarantine.
+    fn finish(&self, gather: Gather<'_>) -> Result<(), MemoryError> {
+        match gather.finish() {
+            Ok(Some(flushed)) => {
+                if let Some(tables) = flushed.tables
+                    && let Err(kept) = self.frames.release(tables, &flushed.proof)
+                {
+                    self.frames.quarantine(kept.0);
+                }
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(unflushed) => {
+                if let Some(tables) = unflushed.tables {
+                    self.frames.quarantine(tables);
+                }
+                Err(unflushed.error.into())
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn map_ram(&mut self, region: Region) -> Result<(), MemoryError> {
+        let (cpu, dma) = match region.kind {
+            Kind::ReadOnlyRam => (Prot::RAM - Prot::WRITE, Prot::MEMORY - Prot::WRITE),
+            _ => (Prot::RAM, Prot::MEMORY),
+        };
+        self.map.add(region)?;
+        let iova = Iova::new(region.ipa.get());
+        self.cpu.map_range(iova, region.pa, region.bytes, cpu)?;
+        self.dma.map_range(iova, region.pa, region.bytes, dma)?;
+        Ok(())
+    }
+}
+
+/// What the RAM at `from` is, and up to where, but no farther than `end`.
+fn kind_at(from: u64, end: u64, readonly: &[(Ipa, u64)]) -> (Kind, u64) {
+    let mut until = end;
+    for &(start, bytes) in readonly {
+        let (start, stop) = (start.get(), start.get().saturating_add(bytes));
+        if (start..stop).contains(&from) {
+            return (Kind::ReadOnlyRam, stop.min(end));
+        }
+        if start > from {
+            until = until.min(start);
+        }
+    }
+    (Kind::Ram, until)
+}
+
+/// Gives a table back that no walker was ever told of.
+fn forget_unused(frames: &Frames, cpus: &Agent, scope: Scope, table: Box<dyn PageTable>) {
+    let tlb = Unused { cpus, scope };
+    let mut gather = Gather::new(&tlb);
+    table.free(&mut gather);
+    if let Ok(Some(Flushed { proof, tables: Some(tables) })) = gather.finish()
+        && let Err(kept) = frames.release(tables, &proof)
+    {
+        frames.quarantine(kept.0);
+    }
+}
+
+impl BarMap for GuestMemory {
+    fn map(&self, ipa: Ipa, pa: PhysAddr, bytes: u64) -> bool {
+        self.map_device(ipa, pa, bytes).is_ok()
+    }
+
+    fn unmap(&self, ipa: Ipa, bytes: u64) {
+        if let Err(error) = self.unmap_device(ipa, bytes) {
+            log::error!("VM {:?}: {error}", self.owner.vm_index());
+        }
+    }
+}
