@@ -5,7 +5,7 @@ use core::cell::Cell;
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
-use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot};
+use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, SplitPolicy};
 use spin::Mutex;
 
 use super::{
@@ -76,8 +76,12 @@ impl GuestMemory {
         let scope = iommus.scope();
         let vm = Owner::vm(owner.index());
         let memory = || FrameTables::new(frames.clone(), vm, scope, cpus.set());
-        let cpu_config = Config::cpu_stage2(layout::IPA_BITS, shape.pa_bits, shape.vmid16);
-        let dma_config = Config::iommu_stage2(layout::IPA_BITS, shape.dma_bits, shape.dma_coherent);
+        let mut cpu_config = Config::cpu_stage2(layout::IPA_BITS, shape.pa_bits, shape.vmid16);
+        let mut dma_config =
+            Config::iommu_stage2(layout::IPA_BITS, shape.dma_bits, shape.dma_coherent);
+        // A guest may give up a page of a block.
+        cpu_config.split = SplitPolicy::BreakBeforeMake;
+        dma_config.split = SplitPolicy::BreakBeforeMake;
         let cpu = palisade_pgtable::alloc(&cpu_config, memory())?;
         let dma = match palisade_pgtable::alloc(&dma_config, memory()) {
             Ok(dma) => dma,

@@ -242,6 +242,24 @@ impl Vgic {
         })
     }
 
+    /// Marks a vCPU to be looked at: something else than an interrupt waits for it.
+    pub fn wake(&self, vcpu: usize) {
+        self.kicks.fetch_or(1 << vcpu, Ordering::AcqRel);
+    }
+
+    /// Whether an interrupt waits that `vcpu` would be told of.
+    pub fn has_pending(&self, vcpu: usize) -> bool {
+        self.with(|state| {
+            let groups = state.groups;
+            let waiting = |bank: &Bank| {
+                let bits = bank.pending() & bank.forwarded(groups) & !bank.active & !bank.listed;
+                Bank::belonging(bits, &bank.target, vcpu as u8) != 0
+            };
+            let private = state.private.get(vcpu).is_some_and(|private| waiting(&private.bank));
+            private || state.shared.iter().any(waiting)
+        })
+    }
+
     /// A handle for a device to one shared line.
     pub fn line(self: &Arc<Self>, intid: u32) -> Line {
         Line { vgic: self.clone(), intid }

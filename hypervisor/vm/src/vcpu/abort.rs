@@ -1,0 +1,105 @@
+//! Aborts that stage 2 took: emulated registers, or nothing.
+use palisade_hal::{
+    Ipa,
+    guest::{Exit, GuestContext},
+};
+
+use super::inject;
+use crate::{Vm, mmio::Width};
+
+/// ESR_EL2.ISS of a data abort (DDI 0487, D24.2.37).
+const ISV: u64 = 1 << 24;
+const SSE: u64 = 1 << 21;
+const SF: u64 = 1 << 15;
+const CM: u64 = 1 << 8;
+const S1PTW: u64 = 1 << 7;
+const WNR: u64 = 1 << 6;
+/// Fault status, and the two kinds for which HPFAR_EL2 is always valid.
+const STATUS: u64 = 0x3f;
+const TRANSLATION: u64 = 0x04;
+
+/// The address that stage 2 was asked for (HPFAR_EL2.FIPA, D24.2.65).
+pub fn address(exit: &Exit) -> Ipa {
+    Ipa::new((exit.hpfar >> 4 & 0xff_ffff_ffff) << 12 | exit.far & 0xfff)
+}
+
+/// The level of the walk on which stage 2 stopped stage 1.
+const fn walk_level(esr: u64) -> Option<u64> {
+    if esr & S1PTW != 0 { Some(esr & 3) } else { None }
+}
+
+/// A load or store. Answers it from a device, or as nothing there.
+pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
+    let esr = exit.esr;
+    let write = esr & WNR != 0;
+    let at = address(exit);
+    let unmapped = esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
+    if unmapped && esr & CM != 0 {
+        // Cache maintenance of what is not there does nothing.
+        context.elr = context.elr.wrapping_add(4);
+        return;
+    }
+    if unmapped && esr & ISV != 0 && emulate(vm, vcpu, context, esr, at, write) {
+        context.elr = context.elr.wrapping_add(4);
+        return;
+    }
+    let what = if write { "store to" } else { "load from" };
+    vm.complain(|| {
+        log::warn!(
+            "[{}] vCPU {vcpu}: {what} {at} at PC {:#x}: nothing there (syndrome {esr:#x})",
+            vm.name(),
+            context.elr
+        )
+    });
+    inject::data_abort(context, exit.far, write, walk_level(esr));
+}
+
+fn emulate(
+    vm: &Vm,
+    vcpu: usize,
+    context: &mut GuestContext,
+    esr: u64,
+    at: Ipa,
+    write: bool,
+) -> bool {
+    let width = match esr >> 22 & 3 {
+        0 => Width::Bits8,
+        1 => Width::Bits16,
+        2 => Width::Bits32,
+        _ => Width::Bits64,
+    };
+    let register = (esr >> 16 & 0x1f) as usize;
+    if write {
+        return vm.bus().write(vcpu, at, width, context.get(register));
+    }
+    let Some(mut value) = vm.bus().read(vcpu, at, width) else { return false };
+    if esr & SSE != 0 {
+        let unused = 64 - 8 * width.bytes() as u32;
+        value = ((value << unused) as i64 >> unused) as u64;
+    }
+    if esr & SF == 0 {
+        value &= 0xffff_ffff;
+    }
+    context.set(register, value);
+    true
+}
+
+/// An instruction fetch. Answers whether the guest can go on.
+pub fn instruction(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) -> bool {
+    let at = address(exit);
+    let vectors = palisade_hal::guest::read_el1(palisade_hal::guest::El1::Vbar);
+    vm.complain(|| {
+        log::warn!(
+            "[{}] vCPU {vcpu}: fetch from {at} at PC {:#x}: nothing there",
+            vm.name(),
+            context.elr
+        )
+    });
+    // Its own exception vectors are not there: it would take this abort for ever.
+    if context.elr.wrapping_sub(vectors) < inject::VECTORS {
+        log::error!("[{}] vCPU {vcpu}: no exception vectors at {vectors:#x}", vm.name());
+        return false;
+    }
+    inject::instruction_abort(context, exit.far, walk_level(exit.esr));
+    true
+}

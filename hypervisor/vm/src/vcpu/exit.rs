@@ -1,0 +1,161 @@
+//! What a synchronous exit asks for.
+use palisade_hal::{
+    cpu,
+    guest::{Exit, GuestContext},
+};
+
+use super::{abort, host::Host, host::Outcome, inject, irq};
+use crate::{
+    Vm, layout,
+    psci::{Call, SmcccCall, error},
+    sysreg::{Features, SysregAccess, Treatment, id_register},
+};
+
+/// What comes after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The guest goes on.
+    Continue,
+    /// The vCPU goes off.
+    Off,
+    /// The VM ends.
+    End(Outcome),
+}
+
+/// Exception classes (ESR_EL2.EC; DDI 0487, D24.2.37).
+mod class {
+    pub const WFX: u64 = 0x01;
+    pub const HVC: u64 = 0x16;
+    pub const SMC: u64 = 0x17;
+    pub const SYSREG: u64 = 0x18;
+    pub const INSTRUCTION_ABORT: u64 = 0x20;
+    pub const DATA_ABORT: u64 = 0x24;
+}
+
+/// Answers a synchronous exit.
+pub fn synchronous(
+    vm: &Vm,
+    vcpu: usize,
+    context: &mut GuestContext,
+    exit: &Exit,
+    host: &impl Host,
+) -> Next {
+    let iss = exit.esr & 0x1ff_ffff;
+    match exit.esr >> 26 & 0x3f {
+        class::WFX => {
+            skip(context);
+            // WFI (bit 0 clear): until something is pending on this core. WFE: go on.
+            if iss & 1 == 0 {
+                cpu::wfi();
+            }
+        }
+        class::HVC => return hvc(vm, vcpu, context, host),
+        class::SMC => {
+            // The firmware is not the guest's; the trap is before the instruction.
+            context.set(0, error::NOT_SUPPORTED as u64);
+            skip(context);
+        }
+        class::SYSREG => sysreg(vm, vcpu, context, iss as u32),
+        class::DATA_ABORT => abort::data(vm, vcpu, context, exit),
+        class::INSTRUCTION_ABORT => {
+            if !abort::instruction(vm, vcpu, context, exit) {
+                return Next::End(Outcome::Crashed);
+            }
+        }
+        other => {
+            vm.complain(|| {
+                log::warn!(
+                    "[{}] vCPU {vcpu}: exception class {other:#x} at PC {:#x}",
+                    vm.name(),
+                    context.elr
+                )
+            });
+            inject::undefined(context);
+        }
+    }
+    Next::Continue
+}
+
+fn skip(context: &mut GuestContext) {
+    context.elr = context.elr.wrapping_add(4);
+}
+
+fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Next {
+    let call = SmcccCall {
+        function: context.get(0) as u32,
+        arguments: [context.get(1), context.get(2), context.get(3)],
+    };
+    let answer = match call.decode() {
+        Call::Answer(answer) => answer,
+        Call::Suspend => {
+            suspend(vm, vcpu, host);
+            0
+        }
+        Call::Off => return Next::Off,
+        Call::On { target, entry, context: argument } => vm.start_vcpu(target, entry, argument),
+        Call::AffinityInfo { target, level } => vm.power().info(target, level),
+        Call::SystemOff => return Next::End(Outcome::Off),
+        Call::SystemReset => return Next::End(Outcome::Reset),
+        Call::Vendor(function) => {
+            let mut registers = [0; 17];
+            registers.iter_mut().zip(context.x.iter().skip(1)).for_each(|(to, from)| *to = *from);
+            let answers = host.hypercall(vm, vcpu, function, &registers);
+            for (index, answer) in answers.into_iter().enumerate() {
+                context.set(index, answer);
+            }
+            return Next::Continue;
+        }
+    };
+    context.set(0, answer as u64);
+    Next::Continue
+}
+
+/// Standby: until something is there for this vCPU, or its VM ends.
+fn suspend(vm: &Vm, vcpu: usize, host: &impl Host) {
+    // Bounded by the guest's patience alone, with its core given to nobody else: it is asleep.
+    while !vm.stopping() && !vm.vgic().has_pending(vcpu) {
+        cpu::wfi();
+        irq::take(vm, vcpu, host);
+        vm.kick_others(vcpu, host.gic());
+    }
+}
+
+fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, iss: u32) {
+    let access = SysregAccess::decode(iss);
+    match (access.treatment(), access.read) {
+        (Treatment::Value(value), true) => context.set(access.rt, value),
+        (Treatment::Value(_), false) => {}
+        (Treatment::Identification, true) => {
+            let (crm, op2) = (access.register.crm, access.register.op2);
+            let features = Features {
+                gicv3: vm.vgic().version() == palisade_gic::Version::V3,
+                ipa_bits: layout::IPA_BITS,
+            };
+            let own = palisade_hal::guest::id_register(crm, op2);
+            context.set(access.rt, id_register(crm, op2, own, features));
+        }
+        (Treatment::Generate(group1), false)
+            if vm.vgic().version() == palisade_gic::Version::V3 =>
+        {
+            vm.vgic().generate(vcpu, context.get(access.rt), group1);
+        }
+        _ => {
+            let register = access.register;
+            vm.complain(|| {
+                log::warn!(
+                    "[{}] vCPU {vcpu}: no register S{}_{}_C{}_C{}_{} at PC {:#x}",
+                    vm.name(),
+                    register.op0,
+                    register.op1,
+                    register.crn,
+                    register.crm,
+                    register.op2,
+                    context.elr
+                );
+            });
+            inject::undefined(context);
+            return;
+        }
+    }
+    skip(context);
+}

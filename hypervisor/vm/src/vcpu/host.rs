@@ -1,0 +1,34 @@
+//! What a vCPU needs of the hypervisor around it.
+use palisade_gic::Gic;
+
+use crate::Vm;
+
+/// How a vCPU's run ended: its VM's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The VM went off: it said so, the operator said so, or its last vCPU went off.
+    Off,
+    /// The VM asked to start anew.
+    Reset,
+    /// The VM cannot go on.
+    Crashed,
+}
+
+/// The hypervisor around the VMs, as the core of a vCPU sees it.
+pub trait Host: Sync {
+    /// The physical interrupt controller.
+    type Gic: Gic;
+
+    /// The physical interrupt controller.
+    fn gic(&self) -> &Self::Gic;
+
+    /// A physical interrupt that is no VM's. It is active; afterwards it is deactivated.
+    fn interrupt(&self, intid: u32);
+
+    /// A vendor specific hypervisor service call (SMCCC owner 6). `registers` are X1 to X17 of
+    /// the guest; what comes back goes into X0 to X3. The guest chose every argument.
+    fn hypercall(&self, vm: &Vm, vcpu: usize, function: u32, registers: &[u64; 17]) -> [u64; 4];
+
+    /// A vCPU is about to enter its guest for the first time since it was started.
+    fn entering(&self, vm: &Vm, vcpu: usize);
+}

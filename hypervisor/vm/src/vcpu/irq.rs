@@ -1,0 +1,76 @@
+//! Physical interrupts: the guest's own, and the rest.
+use palisade_gic::{Gic, KICK_SGI, Trigger};
+use palisade_hal::guest::{self, El1};
+
+use super::host::Host;
+use crate::{Vm, layout};
+
+/// Interrupts taken per exit; more come out again.
+const BOUND: usize = 32;
+/// CNTx_CTL_EL0 (DDI 0487, D24.10.16): enabled, not masked, condition met.
+const FIRING: u64 = 0b101;
+const CONTROL: u64 = 0b111;
+/// Priority of the guest's interrupts and of the maintenance interrupt.
+const PRIORITY: u8 = 0x80;
+
+/// Switches the core's private interrupts on that a guest needs.
+pub fn prepare(vm: &Vm, gic: &impl Gic) {
+    let wires = vm.wires();
+    for intid in [wires.virtual_timer, wires.physical_timer, wires.maintenance] {
+        let ready = gic
+            .configure(intid, Trigger::Level, PRIORITY)
+            .and_then(|()| gic.set_enabled(intid, true));
+        if let Err(error) = ready {
+            log::error!("[{}] interrupt {intid}: {error}", vm.name());
+        }
+    }
+}
+
+/// Switches them off again.
+pub fn retire(vm: &Vm, gic: &impl Gic) {
+    let wires = vm.wires();
+    for intid in [wires.virtual_timer, wires.physical_timer, wires.maintenance] {
+        if let Err(error) = gic.set_enabled(intid, false) {
+            log::error!("[{}] interrupt {intid}: {error}", vm.name());
+        }
+    }
+}
+
+/// Takes what is pending on this core.
+pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
+    let gic = host.gic();
+    for _ in 0..BOUND {
+        let Some(ack) = gic.acknowledge() else { return };
+        let intid = ack.intid();
+        if let Some(linked) = vm.vgic().linked(intid) {
+            // Active from now on until the guest ends it.
+            gic.priority_drop(ack);
+            vm.vgic().forward(vcpu, linked);
+            continue;
+        }
+        if intid == vm.wires().maintenance {
+            // Its cause goes when the list registers are filled anew.
+            vm.vgic().flush(vcpu, gic);
+        } else if intid != KICK_SGI {
+            host.interrupt(intid);
+        }
+        gic.priority_drop(ack);
+        gic.deactivate(ack);
+    }
+}
+
+/// Takes timer interrupts back that the guest disarmed before it saw them.
+pub fn check_timers(vm: &Vm, vcpu: usize) {
+    let waiting = vm.vgic().waiting(vcpu);
+    let mut low = 0;
+    for (intid, register) in
+        [(layout::VIRTUAL_TIMER, El1::CntvCtl), (layout::PHYSICAL_TIMER, El1::CntpCtl)]
+    {
+        if waiting >> intid & 1 != 0 && guest::read_el1(register) & CONTROL != FIRING {
+            low |= 1 << intid;
+        }
+    }
+    if low != 0 {
+        vm.vgic().retract(vcpu, low);
+    }
+}

@@ -1,0 +1,16 @@
+//! vCPUs: each runs on its own core for as long as its VM lives.
+//!
+//! The order of one turn: the physical interrupts that brought it out are sorted (the guest's go
+//! into its controller, the rest to the hypervisor), the exit is answered, other vCPUs are
+//! kicked, the list registers filled, and the guest entered again.
+mod abort;
+mod exit;
+mod host;
+mod inject;
+mod irq;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use host::{Host, Outcome};
+pub use run::run;

@@ -1,0 +1,128 @@
+//! The life of a vCPU on its core.
+use palisade_gic::Gic;
+use palisade_hal::{
+    cpu,
+    guest::{self, ExitKind, GuestContext, Stage2, Traps, hcr},
+};
+
+use super::{
+    exit::{self, Next},
+    host::{Host, Outcome},
+    irq,
+};
+use crate::{Vm, psci::affinity};
+
+/// HCR_EL2 while a guest runs: stage 2, its interrupts and SErrors here, no SMC, no register
+/// group 3 or implementation-defined register without asking.
+const HCR: u64 = hcr::VM
+    | hcr::SWIO
+    | hcr::AMO
+    | hcr::IMO
+    | hcr::FMO
+    | hcr::FB
+    | hcr::BSU_INNER
+    | hcr::TID3
+    | hcr::TSC
+    | hcr::TIDCP
+    | hcr::TACR
+    | hcr::TLOR
+    | hcr::TERR
+    | hcr::APK
+    | hcr::API
+    | hcr::RW;
+
+/// Runs vCPU `vcpu` of `vm` on the calling core until the VM ends. Interrupts are masked at EL2
+/// throughout.
+pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
+    vm.enter_run();
+    let outcome = loop {
+        match wait_for_start(vm, vcpu, host) {
+            Ok((entry, argument)) => {
+                prepare(vm, vcpu, host);
+                let next = guest_loop(vm, vcpu, entry, argument, host);
+                retire(vm, vcpu, host);
+                match next {
+                    Next::End(outcome) => break vm.end(outcome),
+                    _ if vm.power().off(vcpu) => break vm.end(Outcome::Off),
+                    _ => {}
+                }
+            }
+            Err(outcome) => break outcome,
+        }
+    };
+    // The others are to see it.
+    vm.kick_all(host.gic());
+    vm.leave_run();
+    outcome
+}
+
+/// Off: until somebody starts this vCPU, or the VM ends.
+fn wait_for_start(vm: &Vm, vcpu: usize, host: &impl Host) -> Result<(u64, u64), Outcome> {
+    loop {
+        if let Some(outcome) = vm.outcome() {
+            return Err(outcome);
+        }
+        if let Some(start) = vm.power().take_start(vcpu) {
+            return Ok(start);
+        }
+        cpu::wfi();
+        irq::take(vm, vcpu, host);
+        vm.kick_others(vcpu, host.gic());
+    }
+}
+
+fn prepare(vm: &Vm, vcpu: usize, host: &impl Host) {
+    guest::reset_el1();
+    guest::set_identity(affinity(vcpu));
+    guest::set_virtual_offset(0);
+    guest::set_stage2(vm.memory().stage2());
+    guest::set_traps(Traps::default());
+    guest::set_hcr(HCR);
+    host.gic().reset_virtual();
+    irq::prepare(vm, host.gic());
+    host.entering(vm, vcpu);
+}
+
+/// Leaves nothing of the guest in force on this core.
+fn retire(vm: &Vm, vcpu: usize, host: &impl Host) {
+    guest::reset_el1();
+    vm.vgic().retire(vcpu, host.gic());
+    irq::retire(vm, host.gic());
+    guest::set_hcr(0);
+    guest::set_stage2(Stage2::default());
+}
+
+fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host) -> Next {
+    let gic = host.gic();
+    let mut context = GuestContext::start(entry, argument);
+    loop {
+        if let Some(outcome) = vm.outcome() {
+            return Next::End(outcome);
+        }
+        irq::check_timers(vm, vcpu);
+        // First told what others want of this vCPU, then looked at: nothing is lost between.
+        vm.kick_others(vcpu, gic);
+        vm.vgic().flush(vcpu, gic);
+        let exit = guest::enter(&mut context);
+        vm.count(&exit);
+        vm.vgic().fold(vcpu, gic);
+        let next = match exit.kind {
+            ExitKind::Irq | ExitKind::Fiq => {
+                irq::take(vm, vcpu, host);
+                Next::Continue
+            }
+            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, &exit, host),
+            ExitKind::SError => {
+                // Its own access, or its device's: it gets it back as its own SError.
+                vm.complain(|| {
+                    log::warn!("[{}] vCPU {vcpu}: SError, syndrome {:#x}", vm.name(), exit.esr)
+                });
+                guest::set_hcr(HCR | hcr::VSE);
+                Next::Continue
+            }
+        };
+        if next != Next::Continue {
+            return next;
+        }
+    }
+}
