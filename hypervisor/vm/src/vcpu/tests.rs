@@ -20,7 +20,7 @@ use spin::Mutex;
 
 use super::*;
 use crate::{
-    Life, Vm, VmConfig, Wires, layout,
+    Life, Vm, VmConfig, Wires, layout, load,
     memory::{GuestMemory, Shape},
     pl011::Console,
 };
@@ -165,6 +165,32 @@ fn a_guest_starts_as_promised_and_goes_off() {
     assert!(m.vm.rebuild());
     off();
     assert_eq!(boot(&m, &host), Outcome::Off);
+}
+
+#[test]
+fn images_are_loaded_and_the_tree_is_at_x0() {
+    let m = machine(1);
+    let machine = load::Machine {
+        vcpus: 1,
+        memory: 4 << 20,
+        bootargs: "quiet",
+        initrd: None,
+        gic: Version::V3,
+        its: false,
+        pci: true,
+        no_dma_isolation: false,
+    };
+    let images = load::Images { kernel: &[7; 5000], initrd: Some(&[8; 100]) };
+    let boot = load::load(m.vm.memory(), &machine, images).unwrap();
+    assert_eq!(boot.entry, Ipa::new(ENTRY));
+    let mut bytes = [0; 4];
+    assert!(m.vm.memory().read(boot.entry.checked_add(4996).unwrap(), &mut bytes));
+    assert_eq!(bytes, [7; 4]);
+    assert!(m.vm.memory().read(boot.tree, &mut bytes));
+    assert_eq!(bytes, 0xd00d_feed_u32.to_be_bytes());
+    let more = load::Machine { memory: 64 << 20, ..machine };
+    let error = load::load(m.vm.memory(), &more, images).unwrap_err();
+    assert!(matches!(error, load::LoadError::NoRam(_)), "{error}");
 }
 
 #[test]
