@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use super::compared::Compared;
-use super::smmuv3;
+use super::{lpae, lpae_map, smmuv3, v7s};
 use crate::cli::VectorsOptions;
 use crate::test::Tally;
 use crate::workspace::Workspace;
@@ -18,9 +18,16 @@ type Compare = fn(&str) -> Result<Compared>;
 /// Every file that is known, by name.
 const FILES: &[(&str, Compare)] = &[
     ("arm_smmu_v3_kunit_cases.csv", smmuv3::named_transitions),
+    ("lpae_config.csv", lpae::config),
+    ("lpae_map.csv", lpae_map::map),
+    ("lpae_prot_bits.csv", lpae::prot_bits),
+    ("lpae_s1_dirty.csv", lpae::dirty),
+    ("lpae_sequences.csv", lpae_map::sequences),
     ("smmuv3_entry_transitions.csv", smmuv3::transitions),
     ("smmuv3_ste_cd_encodings.csv", smmuv3::encodings),
     ("smmuv3_used_bits.csv", smmuv3::used_bits),
+    ("v7s_config.csv", v7s::config),
+    ("v7s_map.csv", v7s::map),
 ];
 
 /// Checks files and folders of files.
