@@ -6,3 +6,4 @@ mod tidy;
 mod unsafety;
 
 pub use command::lint;
+pub use tidy::files;

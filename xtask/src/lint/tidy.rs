@@ -21,7 +21,7 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
 }
 
 /// The files that git knows, or will after the next `git add`; without git, what cargo packs.
-fn files(workspace: &Workspace) -> Result<Vec<String>> {
+pub fn files(workspace: &Workspace) -> Result<Vec<String>> {
     let git = std::process::Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(&workspace.root)

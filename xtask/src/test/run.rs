@@ -12,9 +12,9 @@ use palisade_e2e::record::text;
 use crate::cli::{Board, TestOptions};
 use crate::image::hypervisor;
 use crate::run::prepare;
-use crate::test::host;
 use crate::test::rows::{ROWS, Row, Verdict};
 use crate::test::tally::Tally;
+use crate::test::{host, planted};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -25,6 +25,9 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     if !options.qemu {
         tally += timed("host tests", || host::run(&workspace, options.long));
         tally += timed("vectors", || vectors::test(&workspace));
+    }
+    if options.long && !options.qemu {
+        tally += timed("planted faults", || planted::run(&workspace));
     }
     if !options.host {
         tally += timed("QEMU tests", || qemu(&workspace));
