@@ -91,6 +91,9 @@ pub struct Expected {
     /// Words that the error must hold.
     #[serde(default)]
     pub words: Vec<String>,
+    /// What a line of its console must start with.
+    #[serde(default)]
+    pub says: Option<String>,
 }
 
 fn default_machine() -> String {

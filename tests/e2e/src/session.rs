@@ -41,8 +41,12 @@ struct Console {
     name: String,
     lines: Lines,
     answers: VecDeque<String>,
+    said: Vec<String>,
     ready: bool,
 }
+
+/// Lines kept of each console.
+const MOST_LINES: usize = 1000;
 
 /// A running machine.
 pub struct Session {
@@ -155,9 +159,12 @@ impl Session {
             Channel::Vm(index) => {
                 screen.bytes(index, bytes);
                 let Some(console) = consoles.get_mut(usize::from(index)) else { return };
-                let Console { name, lines, answers, ready } = console;
+                let Console { name, lines, answers, said, ready } = console;
                 lines.feed(bytes, |line| {
                     screen.line(index, name, line);
+                    if said.len() < MOST_LINES {
+                        said.push(line.to_owned());
+                    }
                     if line.starts_with("ready") {
                         *ready = true;
                     } else if line.starts_with("ok") || line.starts_with("err") {
@@ -196,6 +203,13 @@ impl Session {
         index
             .and_then(|index| u8::try_from(index).ok())
             .with_context(|| format!("the scenario has no VM {name}"))
+    }
+
+    /// The first lines of a VM's console.
+    #[must_use]
+    pub fn said(&self, name: &str) -> &[String] {
+        let mut consoles = self.consoles.iter();
+        consoles.find(|console| console.name == name).map_or(&[], |console| &console.said)
     }
 
     /// Waits for a payload to say that it takes commands.

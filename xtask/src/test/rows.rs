@@ -53,6 +53,7 @@ pub const ROWS: &[Row] = &[
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
     row("refused-one-by-one", "refused-vms"),
+    row("walker", "walker"),
     row("gremlin", "gremlin"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
     damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),

@@ -18,8 +18,17 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         let error = text(&record, "error").unwrap_or("");
         let right = text(&record, "state") == Some(expected.state.as_str())
             && expected.words.iter().all(|word| error.contains(word.as_str()));
-        let evidence = json!({ "expected": expected.state, "words": expected.words, "vm": record });
-        checks.push(Check::new(&expected.check, right, evidence));
+        let said = session.said(&expected.vm);
+        let says = expected.says.as_deref();
+        let heard = says.is_none_or(|says| said.iter().any(|line| line.starts_with(says)));
+        let evidence = json!({
+            "expected": expected.state,
+            "words": expected.words,
+            "vm": record,
+            "says": says,
+            "last_line": said.last(),
+        });
+        checks.push(Check::new(&expected.check, right && heard, evidence));
     }
     end
 }
