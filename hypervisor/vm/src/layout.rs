@@ -26,6 +26,10 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_INTID: u32 = 33;
 /// Its clock in Hz.
 pub const UART_CLOCK: u32 = 24_000_000;
+/// Context tables that devices fetch: in the DMA view only, read-only.
+pub const CONTEXTS: u64 = 0x48_0000_0000;
+/// Bytes of the window of context tables.
+pub const CONTEXTS_BYTES: u64 = 1 << 32;
 /// Bits of an IPA: start level 1, no concatenated roots.
 pub const IPA_BITS: u8 = 39;
 

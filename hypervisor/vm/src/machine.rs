@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::{
     counters::Counters,
+    hypercall::Service,
     layout,
     memory::{GuestMemory, MemoryError},
     mmio::{BusError, MmioBus, MmioDevice},
@@ -121,6 +122,7 @@ pub struct Vm {
     inside: AtomicUsize,
     limit: RateLimit,
     counters: Counters,
+    service: Option<Arc<Service>>,
 }
 
 impl Vm {
@@ -169,6 +171,7 @@ impl Vm {
             inside: AtomicUsize::new(0),
             limit: RateLimit::default(),
             counters: Counters::default(),
+            service: None,
             cores: config.cores,
         })
     }
@@ -184,6 +187,16 @@ impl Vm {
         device: Arc<dyn MmioDevice>,
     ) -> Result<(), BusError> {
         self.bus.add(start, bytes, device)
+    }
+
+    /// Gives it the guest interface. Before the VM is shared.
+    pub fn set_service(&mut self, service: Arc<Service>) {
+        self.service = Some(service);
+    }
+
+    /// Its guest interface, if it has one.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.service.as_ref()
     }
 
     /// Its name.

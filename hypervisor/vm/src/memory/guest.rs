@@ -6,14 +6,14 @@ use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
 use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, SplitPolicy};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use super::{
     error::MemoryError,
     map::{Kind, MemoryMap, PAGE, Region},
     tlb::{Unused, VmTlb},
 };
-use crate::{layout, pci::BarMap};
+use crate::layout;
 
 /// The largest block of RAM that is asked for at once: 1 GiB, a block of level 1.
 const MAX_ORDER: u8 = 18;
@@ -41,11 +41,11 @@ pub enum TornDown {
     Quarantined(u64),
 }
 
-struct Inner {
-    map: MemoryMap,
+pub(super) struct Inner {
+    pub map: MemoryMap,
     ram: Vec<Block>,
     cpu: Box<dyn PageTable>,
-    dma: Box<dyn PageTable>,
+    pub dma: Box<dyn PageTable>,
 }
 
 /// The memory of one VM: the first lock in the order VM map → group → domain → queue → frames.
@@ -267,6 +267,20 @@ impl GuestMemory {
         self.each_page(ipa, bytes, |_, _, _| true)
     }
 
+    /// Whether all of a range is RAM that the guest may write.
+    pub fn is_writable(&self, ipa: Ipa, bytes: u64) -> bool {
+        self.is_ram(ipa, bytes) && {
+            let guard = self.inner.lock();
+            let end = ipa.get().saturating_add(bytes);
+            let readonly = |region: &Region| {
+                region.kind == Kind::ReadOnlyRam
+                    && region.ipa.get() < end
+                    && ipa.get() < region.end()
+            };
+            guard.as_ref().is_some_and(|inner| !inner.map.regions().iter().any(readonly))
+        }
+    }
+
     /// Copies out of the guest's RAM; false if not all of it is RAM.
     pub fn read(&self, ipa: Ipa, to: &mut [u8]) -> bool {
         self.each_page(ipa, to.len() as u64, |pa, from, until| {
@@ -374,7 +388,12 @@ impl GuestMemory {
         }
     }
 
-    fn tlb(&self) -> VmTlb<'_> {
+    /// The VM's map lock.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
+        self.inner.lock()
+    }
+
+    pub(super) fn tlb(&self) -> VmTlb<'_> {
         VmTlb {
             cpus: &self.cpus,
             vmid: self.vmid(),
@@ -385,7 +404,7 @@ impl GuestMemory {
     }
 
     /// Finishes a gather; tables go back against its proof, or into quarantine.
-    fn finish(&self, gather: Gather<'_>) -> Result<(), MemoryError> {
+    pub(super) fn finish(&self, gather: Gather<'_>) -> Result<(), MemoryError> {
         match gather.finish() {
             Ok(Some(flushed)) => {
                 if let Some(tables) = flushed.tables
@@ -444,17 +463,5 @@ fn forget_unused(frames: &Frames, cpus: &Agent, scope: Scope, table: Box<dyn Pag
         && let Err(kept) = frames.release(tables, &proof)
     {
         frames.quarantine(kept.0);
-    }
-}
-
-impl BarMap for GuestMemory {
-    fn map(&self, ipa: Ipa, pa: PhysAddr, bytes: u64) -> bool {
-        self.map_device(ipa, pa, bytes).is_ok()
-    }
-
-    fn unmap(&self, ipa: Ipa, bytes: u64) {
-        if let Err(error) = self.unmap_device(ipa, bytes) {
-            log::error!("VM {:?}: {error}", self.owner.vm_index());
-        }
     }
 }

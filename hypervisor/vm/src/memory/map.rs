@@ -19,6 +19,8 @@ pub enum Kind {
     Device,
     /// The doorbell of the translation service: in the DMA view.
     Doorbell,
+    /// Context tables of the VM's devices: in the DMA view, read-only.
+    Contexts,
 }
 
 impl Kind {
@@ -86,6 +88,21 @@ impl MemoryMap {
         }
         self.regions.insert(place, region);
         Ok(())
+    }
+
+    /// The first free place of `bytes` bytes, aligned to `align` (a power of two), in a window.
+    pub fn gap(&self, window: (u64, u64), bytes: u64, align: u64) -> Option<Ipa> {
+        let (start, length) = window;
+        let end = start.checked_add(length)?;
+        let up = |at: u64| at.checked_next_multiple_of(align);
+        let mut at = up(start)?;
+        for region in self.regions.iter().filter(|region| region.end() > start) {
+            if at.checked_add(bytes)? <= region.ipa.get() {
+                break;
+            }
+            at = at.max(up(region.end())?);
+        }
+        (at.checked_add(bytes)? <= end).then_some(Ipa::new(at))
     }
 
     /// Removes exactly this region.

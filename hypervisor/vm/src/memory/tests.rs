@@ -6,10 +6,11 @@
 use alloc::sync::Arc;
 
 use palisade_hal::{Ipa, PhysAddr};
-use palisade_iommu::Iommus;
+use palisade_iommu::{ContextView, Iommus};
 use palisade_mem::{Agent, Arena, Frames};
 
 use super::*;
+use crate::hypercall::GuestRam;
 
 const MIB: u64 = 1 << 20;
 
@@ -119,4 +120,23 @@ fn devices_do_not_overlap_ram() {
     let at = Ipa::new(0x401f_f000);
     assert_eq!(memory.map_device(at, PhysAddr::new(0x1000), 0x2000), Err(MemoryError::Overlap(at)));
     assert_eq!(memory.tear_down(), TornDown::Released);
+}
+
+#[test]
+fn context_tables_are_published_aligned_and_withdrawn() {
+    let m = machine();
+    let memory = memory(&m);
+    memory.add_ram(Ipa::new(0x4000_0000), 2 * MIB, &[(Ipa::new(0x4000_1000), 0x1000)]).unwrap();
+    let pa = PhysAddr::new(0x9000_0000);
+    let first = memory.publish(pa, 0x1000, 0x1000).unwrap();
+    let second = memory.publish(pa, 0x1_0000, 0x1_0000).unwrap();
+    assert_eq!((first, second), (0x48_0000_0000, 0x48_0001_0000));
+    memory.withdraw(first, 0x1000).unwrap();
+    assert_eq!(memory.publish(pa, 0x2000, 0x1000), Ok(first), "the gap before the second");
+    assert_eq!(memory.translate(Ipa::new(first)), None, "not the guest's");
+    assert!(!GuestRam::contains(&*memory, Ipa::new(first), 8));
+    assert!(GuestRam::write(&*memory, Ipa::new(0x4000_0ff8), &[1; 16]).is_err(), "read-only");
+    assert!(GuestRam::write(&*memory, Ipa::new(0x4000_0ff8), &[1; 8]).is_ok());
+    assert_eq!(memory.tear_down(), TornDown::Released);
+    assert_eq!(memory.withdraw(second, 0x1_0000), Ok(()));
 }

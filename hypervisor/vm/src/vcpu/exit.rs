@@ -6,7 +6,9 @@ use palisade_hal::{
 
 use super::{abort, host::Host, host::Outcome, inject, irq};
 use crate::{
-    Vm, layout,
+    Vm,
+    hypercall::Service,
+    layout,
     psci::{Call, SmcccCall, error},
     sysreg::{Features, SysregAccess, Treatment, id_register},
 };
@@ -97,9 +99,12 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Ne
         Call::SystemOff => return Next::End(Outcome::Off),
         Call::SystemReset => return Next::End(Outcome::Reset),
         Call::Vendor(function) => {
-            let mut registers = [0; 17];
-            registers.iter_mut().zip(context.x.iter().skip(1)).for_each(|(to, from)| *to = *from);
-            let answers = host.hypercall(vm, vcpu, function, &registers);
+            let Some(service) = vm.service().filter(|_| Service::knows(function)) else {
+                context.set(0, error::NOT_SUPPORTED as u64);
+                return Next::Continue;
+            };
+            let arguments = [1, 2, 3, 4, 5, 6].map(|n| context.get(n));
+            let answers = service.handle(function, arguments);
             for (index, answer) in answers.into_iter().enumerate() {
                 context.set(index, answer);
             }

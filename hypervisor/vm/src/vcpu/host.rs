@@ -25,10 +25,6 @@ pub trait Host: Sync {
     /// A physical interrupt that is no VM's. It is active; afterwards it is deactivated.
     fn interrupt(&self, intid: u32);
 
-    /// A vendor specific hypervisor service call (SMCCC owner 6). `registers` are X1 to X17 of
-    /// the guest; what comes back goes into X0 to X3. The guest chose every argument.
-    fn hypercall(&self, vm: &Vm, vcpu: usize, function: u32, registers: &[u64; 17]) -> [u64; 4];
-
     /// A vCPU is about to enter its guest for the first time since it was started.
     fn entering(&self, vm: &Vm, vcpu: usize);
 }
