@@ -57,9 +57,9 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     // 8 bits of VMID: what every core has.
     let iommus = Iommus::new(palisade_bundle::MAX_VMS as u16, 8);
     smmus::bring_up(board, context.machine, &frames, &iommus);
-    let hosts = pcie::enumerate(board, context.machine);
-    pcie::announce(&hosts, &iommus);
-    let system = system::publish(System { board, frames, gic, iommus, hosts });
+    let book = pcie::enumerate(board, context.machine);
+    pcie::announce(&book, &iommus);
+    let system = system::publish(System { board, frames, gic, iommus, book });
     interrupts::claim_all(system);
     let cores = secondaries::start(system.board, context.machine);
     log::info!("{} cores up", cores.len());
@@ -68,7 +68,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
         Some(bundle) => bundle::refuse(bundle),
         None => log::info!("no bundle: there is nothing to run"),
     }
-    posture::print(&system.iommus, &system.hosts, &|vm| system.vm_name(vm), &|_| None);
+    posture::print(&system.iommus, &system.book, &|vm| system.vm_name(vm));
     footprint(&system.frames);
     Ok(())
 }

@@ -1,24 +1,21 @@
 //! The PCIe hosts: enumerated, and every device announced to the IOMMU core.
 
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_board::{BoardInfo, PcieHost};
+use palisade_board::BoardInfo;
 use palisade_hal::StreamId;
 use palisade_hal::machine::{Machine, MapKind};
 use palisade_hal::mmio::Mmio;
 use palisade_iommu::{DeviceId, DeviceInfo, Iommus};
 use palisade_pci::{Ecam, Topology};
+use palisade_vm::passthrough::{Bus, Passthrough};
 
-/// A host bridge and everything behind it.
-pub(crate) struct Host {
-    pub(crate) info: &'static PcieHost,
-    pub(crate) topology: Topology,
-}
-
-/// Enumerates every host. One that cannot be mapped is named and left out.
-pub(crate) fn enumerate(board: &'static BoardInfo<'static>, machine: &dyn Machine) -> Vec<Host> {
-    let mut hosts = Vec::new();
+/// Enumerates every host, into a book in which nobody owns anything. A host that
+/// cannot be mapped is named and left out.
+pub(crate) fn enumerate(board: &BoardInfo<'_>, machine: &dyn Machine) -> Passthrough {
+    let mut buses = Vec::new();
     for info in &board.pcie {
         let range = info.ecam.start()..info.ecam.end();
         if let Err(error) = machine.map(range, MapKind::Device) {
@@ -32,20 +29,20 @@ pub(crate) fn enumerate(board: &'static BoardInfo<'static>, machine: &dyn Machin
         for problem in topology.problems() {
             log::warn!("PCIe: {problem}");
         }
-        hosts.push(Host { info, topology });
+        buses.push(Bus { host: info.clone(), topology: Arc::new(topology) });
     }
-    hosts
+    Passthrough::new(buses)
 }
 
 /// Tells the IOMMU core of every endpoint: its streams, and what it cannot be
 /// told apart from.
-pub(crate) fn announce(hosts: &[Host], iommus: &Iommus) {
-    for host in hosts {
-        for (index, function) in host.topology.functions().iter().enumerate() {
+pub(crate) fn announce(book: &Passthrough, iommus: &Iommus) {
+    for bus in book.buses() {
+        for (index, function) in bus.topology.functions().iter().enumerate() {
             if !function.is_endpoint() {
                 continue;
             }
-            let streams = match host.topology.streams(index, host.info) {
+            let streams = match bus.topology.streams(index, &bus.host) {
                 Ok(streams) => streams,
                 Err(error) => {
                     log::error!("PCIe: {error}");
@@ -58,7 +55,7 @@ pub(crate) fn announce(hosts: &[Host], iommus: &Iommus) {
                 name: format!("{}", function.address),
                 iommu: streams.as_ref().map(|streams| streams.controller),
                 streams: ids.map(|&id| StreamId::new(id)).collect(),
-                isolation: host.topology.isolation(index),
+                isolation: bus.topology.isolation(index),
             };
             log::debug!(
                 "PCIe {}: {:04x}:{:04x}",

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use palisade_iommu::{Condition, DeviceId, Iommus, StreamState};
+use palisade_iommu::{DeviceId, Iommus, StreamState};
+use palisade_vm::passthrough::{Condition, Passthrough};
 
-use crate::pcie::Host;
 use crate::report::Record;
 use crate::{console, fault};
 
@@ -15,12 +15,13 @@ struct Line<'a> {
     device: DeviceId,
     owner: Option<&'a str>,
     state: Option<StreamState>,
-    condition: Condition,
+    condition: &'static str,
+    isolated: bool,
 }
 
 impl Line<'_> {
     fn isolation(&self) -> &'static str {
-        if self.stream.is_some() { "smmu" } else { "none" }
+        if self.isolated { "smmu" } else { "none" }
     }
 
     fn send(&self) {
@@ -29,7 +30,7 @@ impl Line<'_> {
             .text("device", fault::Name(self.device))
             .maybe_text("owner", self.owner)
             .maybe_text("state", self.state.map(StreamState::name))
-            .text("condition", self.condition.name())
+            .text("condition", self.condition)
             .text("dma_isolation", self.isolation())
             .send();
         if !console::is_muxed() {
@@ -50,40 +51,51 @@ impl fmt::Display for Line<'_> {
             fault::Name(self.device),
             self.owner.unwrap_or("-"),
             self.state.map_or("-", StreamState::name),
-            self.condition.name(),
+            self.condition,
             self.isolation(),
         )
     }
 }
 
-/// Prints the table. `vm` names a VM by its index; `unguarded` says who owns a
-/// device that no SMMU stands before.
-pub(crate) fn print<'a>(
-    iommus: &Iommus,
-    hosts: &[Host],
-    vm: &dyn Fn(u16) -> &'a str,
-    unguarded: &dyn Fn(DeviceId) -> Option<&'a str>,
-) {
+/// Prints the table. `vm` names a VM by its index.
+pub(crate) fn print<'a>(iommus: &Iommus, book: &Passthrough, vm: &dyn Fn(u16) -> &'a str) {
     if !console::is_muxed() {
         log::info!("DMA posture:");
     }
+    let rows = book.rows();
+    let row_of = |device: DeviceId| rows.iter().find(|row| row.address.number() == device.get());
     let mut shown = Vec::new();
     for entry in iommus.posture() {
         for device in entry.devices {
             shown.push(device);
-            let owner = entry.owner.map(|owner| vm(owner.index()));
-            let (state, condition) = (Some(entry.state), entry.condition);
-            let stream = Some(entry.stream.get());
-            Line { stream, device, owner, state, condition }.send();
+            // A device may be owned without being kept in: then its owner is not the stream's.
+            let row = row_of(device);
+            let owner = entry.owner.map(|owner| owner.index()).or(row.and_then(|row| row.owner));
+            Line {
+                stream: Some(entry.stream.get()),
+                device,
+                owner: owner.map(vm),
+                state: Some(entry.state),
+                condition: entry.condition.name(),
+                isolated: row.is_none_or(|row| row.owner.is_none() || row.isolated),
+            }
+            .send();
         }
     }
-    for function in hosts.iter().flat_map(|host| host.topology.functions()) {
+    for function in book.buses().iter().flat_map(|bus| bus.topology.functions()) {
         let device = DeviceId::new(function.address.number());
         if !function.is_endpoint() || shown.contains(&device) {
             continue;
         }
-        let owner = unguarded(device);
-        let condition = if owner.is_some() { Condition::Assigned } else { Condition::Free };
-        Line { stream: None, device, owner, state: None, condition }.send();
+        let row = row_of(device);
+        Line {
+            stream: None,
+            device,
+            owner: row.and_then(|row| row.owner).map(vm),
+            state: None,
+            condition: row.map_or(Condition::Free, |row| row.condition).name(),
+            isolated: false,
+        }
+        .send();
     }
 }

@@ -1,15 +1,13 @@
 //! What the hypervisor owns, once it is up.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
 use palisade_gic::AnyGic;
 use palisade_iommu::Iommus;
 use palisade_mem::Frames;
+use palisade_vm::passthrough::Passthrough;
 use spin::Once;
-
-use crate::pcie::Host;
 
 /// The instances of everything there is one of.
 pub(crate) struct System {
@@ -17,7 +15,7 @@ pub(crate) struct System {
     pub(crate) frames: Arc<Frames>,
     pub(crate) gic: AnyGic,
     pub(crate) iommus: Iommus,
-    pub(crate) hosts: Vec<Host>,
+    pub(crate) book: Passthrough,
 }
 
 impl System {
