@@ -14,6 +14,8 @@ use crate::session::Session;
 
 const BOOT: Duration = Duration::from_secs(60);
 const PAGE: u64 = 4096;
+/// Pages at the image's start that surely hold code.
+const CODE_PAGES: u64 = 16;
 
 /// Plays the host's part.
 pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()> {
@@ -28,7 +30,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     let targets = [
         ("attack-disk-memory", disk_memory(session)?, "F_TRANSLATION"),
         ("attack-hypervisor-image", image(session, seed)?, "F_TRANSLATION"),
-        ("attack-unmapped", unmapped(session)?, "F_TRANSLATION"),
+        ("attack-unmapped", unmapped(session, seed)?, "F_TRANSLATION"),
         ("attack-read-only", read_only(session)?, "F_PERMISSION"),
     ];
     for (number, (name, target, kind)) in (1..).zip(targets) {
@@ -97,13 +99,13 @@ fn image(session: &Session, seed: u64) -> Result<Target> {
     if pages == 0 {
         bail!("the image record is empty: {start:#x}..{end:#x}");
     }
-    // The first half of the image is code and constants, which nothing changes in peace.
-    let page = disk::word(seed, 77) % (pages / 4).max(1);
+    // The image starts with its code, which nothing changes in peace.
+    let page = disk::word(seed, 77) % pages.min(CODE_PAGES);
     foreign(session, start + page * PAGE + 0x100)
 }
 
 /// An address beyond rogue's RAM that no VM and no hypervisor uses.
-fn unmapped(session: &Session) -> Result<Target> {
+fn unmapped(session: &Session, seed: u64) -> Result<Target> {
     let used = |at: u64| {
         session.records.of("ram").chain(session.records.of("image")).any(|record| {
             let start = number(record, "pa").or_else(|| number(record, "start")).unwrap_or(0);
@@ -112,8 +114,9 @@ fn unmapped(session: &Session) -> Result<Target> {
             (start..end.unwrap_or(u64::MAX)).contains(&at)
         })
     };
-    // From the top of the machine's 2 GiB downwards.
-    let mut candidates = (1..1024).map(|n| 0xc000_0000 - n * (1 << 20));
+    // In the middle of the machine's 2 GiB, away from where allocators like to begin.
+    let first = disk::word(seed, 78) % 256;
+    let mut candidates = (0..256).map(|n| 0x9000_0000 + ((first + n) % 256) * (1 << 20));
     let free = candidates.find(|at| !used(*at)).context("no free address found")?;
     foreign(session, free)
 }
