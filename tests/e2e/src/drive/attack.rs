@@ -144,6 +144,26 @@ pub fn page(session: &mut Session, which: &str) -> Result<u64> {
     field(&answer, "ipa").with_context(|| format!("rogue's answer to {which} has no ipa: {answer}"))
 }
 
+/// The control run of [`in_flight`]: the same DMA into the same page, armed in the same way, with
+/// nobody torn down. Gives whether it landed.
+pub fn undisturbed(session: &mut Session, pattern: u32) -> Result<bool> {
+    let ipa = page(session, "canary")?;
+    let physical = session.records.physical(VM, ipa).context("the report has no RAM of rogue")?;
+    session.command(VM, &format!("arm w {ipa:#x} {LENGTH} {pattern:#x}"), PATIENCE)?;
+    if holds(&session.memory(physical, LENGTH)?, pattern) {
+        // It was over before the host could look: nothing would be in flight at a teardown.
+        return Ok(false);
+    }
+    let limit = Instant::now() + PATIENCE;
+    while Instant::now() < limit {
+        if holds(&session.memory(physical, LENGTH)?, pattern) {
+            return Ok(true);
+        }
+        session.pump(Instant::now() + Duration::from_millis(5))?;
+    }
+    Ok(false)
+}
+
 /// What a DMA did that was under way when its VM was torn down.
 #[derive(Clone, Debug)]
 pub struct InFlight {

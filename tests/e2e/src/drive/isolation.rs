@@ -39,11 +39,14 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         beats.beat(session)?;
     }
 
+    let control = attack::undisturbed(session, pattern(seed, 8))?;
     let armed = pattern(seed, 9);
     let mark = session.records.count();
     let flight = attack::in_flight(session, armed)?;
     let quiet = !flight.landed && !attack::holds(&flight.after, armed);
-    checks.push(Check::new("attack-in-flight", quiet, flight.evidence(armed)));
+    let mut evidence = flight.evidence(armed);
+    evidence["control_landed"] = json!(control);
+    checks.push(Check::new("attack-in-flight", quiet && control, evidence));
     checks.push(quarantined(session, mark)?);
     for _ in 0..3 {
         beats.beat(session)?;
