@@ -118,7 +118,7 @@ fn ttl(granule: u32, leaf: u32, start: u64, ds: bool) -> u8 {
         // Not one entry's size: a contiguous group, whose entries are of the level below.
         return 0;
     }
-    let level = 3u32.checked_sub(above / stride).unwrap_or(0);
+    let level = 3u32.saturating_sub(above / stride);
     // A hint with an address inside the entry makes the range UNPREDICTABLE.
     let aligned = start & ((1 << leaf) - 1) == 0;
     // Level 0 has no encoding; 16K level 1 is reserved without DS.

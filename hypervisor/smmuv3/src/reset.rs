@@ -13,7 +13,7 @@ use palisade_hal::{Deadline, Env};
 use palisade_mem::{Agent, Frames};
 use spin::Mutex;
 
-use crate::cmdq::CommandQueue;
+use crate::cmdq::{CommandQueue, SyncLimits};
 use crate::error::BringUpError;
 use crate::evtq::{InputQueue, Kind};
 use crate::features::{Features, IdRegisters};
@@ -255,7 +255,8 @@ impl Parts {
         let table = StreamTable::new(frames, features).map_err(none)?;
         let log2 = options.cmdq_log2.max(3).min(features.cmdq_log2);
         let messages = options.messages && features.msi;
-        let queue = CommandQueue::new(frames, log2, coherent, messages, options.sync_micros);
+        let limits = SyncLimits { micros: options.sync_micros, turns: options.sync_turns };
+        let queue = CommandQueue::new(frames, log2, coherent, messages, limits);
         let Ok(queue) = queue else {
             table.free();
             return Err(BringUpError::NoMemory);

@@ -30,6 +30,9 @@ pub(crate) const PENDING_MAX: usize = 16;
 pub struct Options {
     /// Deadline of one CMD_SYNC in microseconds.
     pub sync_micros: u64,
+    /// Most turns of the loop that waits for it, each of which reads at most three registers:
+    /// the bound that holds whatever the clock does.
+    pub sync_turns: u32,
     /// Deadline of one register acknowledgement in microseconds.
     pub register_micros: u64,
     /// log2 of the command queue's entries, cut to what the SMMU offers.
@@ -50,6 +53,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             sync_micros: 100_000,
+            sync_turns: 1 << 22,
             register_micros: 100_000,
             cmdq_log2: 8,
             evtq_log2: 10,

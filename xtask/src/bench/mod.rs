@@ -2,5 +2,6 @@
 
 mod command;
 mod entry;
+mod smmuv3;
 
 pub use command::bench;

@@ -15,11 +15,16 @@ use crate::regs::{self, CMDQ_CONS, GERROR};
 use crate::ring::{Pointer, Ring};
 use crate::spec::Cmd;
 
-/// Commands in one batch, its CMD_SYNCs included. A longer request is several batches.
-pub const BATCH_COMMANDS_MAX: usize = 64;
+/// Commands in one batch, its CMD_SYNCs included: the longest range without range invalidation
+/// and what else belongs to it. A longer request is several batches.
+pub const BATCH_COMMANDS_MAX: usize = 72;
 
-/// The bound on the turns of one wait for one CMD_SYNC, whatever the clock says.
-pub const POLLS_PER_SYNC_MAX: u32 = 1 << 24;
+/// The limits of one wait for one CMD_SYNC; whichever comes first.
+#[derive(Clone, Copy)]
+pub(crate) struct SyncLimits {
+    pub micros: u64,
+    pub turns: u32,
+}
 
 /// Turns between two looks at the registers while a completion message is awaited in memory.
 const TURNS_PER_LOOK: u32 = 32;
@@ -62,7 +67,7 @@ struct Inner {
 pub(crate) struct CommandQueue {
     table: Table,
     completion: Completion,
-    sync_micros: u64,
+    limits: SyncLimits,
     log2: u32,
     inner: Mutex<Inner>,
 }
@@ -77,7 +82,7 @@ impl CommandQueue {
         log2: u32,
         coherent: bool,
         messages: bool,
-        sync_micros: u64,
+        limits: SyncLimits,
     ) -> Result<Self, DriverError> {
         let ring = Ring::new(log2);
         let table = Table::new(frames, u64::from(ring.entries()) << COMMAND_LOG2, coherent)?;
@@ -99,7 +104,7 @@ impl CommandQueue {
             counts: QueueCounts::default(),
         };
         let log2 = ring.log2();
-        Ok(Self { table, completion, sync_micros, log2, inner: Mutex::new(inner) })
+        Ok(Self { table, completion, limits, log2, inner: Mutex::new(inner) })
     }
 
     /// Gives the memory back; only before [`install`](Self::install).
@@ -143,11 +148,11 @@ impl CommandQueue {
     /// # Errors
     /// [`QueueError`]; after `Illegal` and `DeviceTlb` everything else of the batch is complete.
     pub fn run<E: Env>(&self, mmio: &Mmio, env: &E, commands: &[Cmd]) -> Result<(), QueueError> {
-        let deadline = Deadline::after(env, self.sync_micros);
+        let deadline = Deadline::after(env, self.limits.micros);
         let mut turns = 0;
         let mut next_turn = || {
             turns += 1;
-            if turns > POLLS_PER_SYNC_MAX || deadline.expired(env) {
+            if turns > self.limits.turns || deadline.expired(env) {
                 return false;
             }
             env.relax();
