@@ -1,6 +1,6 @@
 //! Who may reach what, at this instant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Where a page leads, and whether it may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,15 +41,29 @@ pub struct Ledger {
     pub domains: BTreeMap<u32, Tables>,
     /// The domains a stream may be behind now; `None` is abort. Streams not listed abort.
     pub streams: BTreeMap<u32, BTreeSet<Option<u32>>>,
-    /// Streams that bypass is allowed to, before the SMMU is up.
-    pub open: bool,
+    /// Streams that may pass untranslated, until the SMMU can abort.
+    pub open: BTreeSet<u32>,
+    /// Firmware's tables are in force.
+    pub firmware: bool,
     /// The SMMU is broken: refusing is always right now.
     pub broken: bool,
+    /// The streams and pages that changed last: where devices look for gaps.
+    pub hot_streams: VecDeque<u32>,
+    /// See `hot_streams`.
+    pub hot_pages: VecDeque<u64>,
+}
+
+fn note<T>(recent: &mut VecDeque<T>, item: T) {
+    recent.push_back(item);
+    if recent.len() > 4 {
+        recent.pop_front();
+    }
 }
 
 impl Ledger {
     /// `page` of `domain` is about to change to `to`: either may be seen.
     pub fn begin_page(&mut self, domain: u32, page: u64, to: Option<Page>) {
+        note(&mut self.hot_pages, page);
         let tables = self.domains.entry(domain).or_default();
         tables.entry(page).or_insert_with(|| Answers::exactly(None)).widen(to);
     }
@@ -61,6 +75,7 @@ impl Ledger {
 
     /// `stream` is about to go behind `domain`.
     pub fn begin_stream(&mut self, stream: u32, domain: Option<u32>) {
+        note(&mut self.hot_streams, stream);
         self.streams.entry(stream).or_insert_with(|| BTreeSet::from([None])).insert(domain);
     }
 

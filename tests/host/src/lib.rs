@@ -8,6 +8,7 @@
 
 mod clock;
 mod extent;
+mod firmware;
 mod ledger;
 mod machine;
 mod ownership;
@@ -24,7 +25,7 @@ pub use ledger::{Ledger, Page};
 pub use machine::Machine;
 pub use run::{Tally, run};
 pub use sabotage::{CommandFault, Sabotage, Site, StoreFault};
-pub use setup::Setup;
+pub use setup::{Injections, Setup};
 pub use traffic::Violation;
 pub use view::{View, ViewMemory};
 pub use world::World;

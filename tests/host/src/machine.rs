@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use palisade_hal::fake::{Device, Observer, Op, Width, observe};
+use palisade_hal::fake::{Barrier, Device, Observer, Op, Width, observe};
 use palisade_hal::mmio::Mmio;
 use palisade_mem::Arena;
 use palisade_smmu_model::{Features, Filtered, Model, Rng};
@@ -105,6 +105,11 @@ impl Machine {
         body(&mut self.lock().traffic.ledger)
     }
 
+    /// Everything that the CPU has stored becomes visible.
+    pub fn publish_all(&self) {
+        self.view.lock().observe(&Op::Barrier(Barrier::DsbSy));
+    }
+
     /// Says what the world does now.
     pub fn set_during(&self, what: &'static str) {
         let during = self.lock().during.clone();
@@ -116,6 +121,12 @@ impl Machine {
         let traffic = &mut self.lock().traffic;
         traffic.streams = streams;
         traffic.pages = pages;
+    }
+
+    /// Devices try more often, and memory shows more of what is not published.
+    pub fn set_eager(&self, eager: bool) {
+        self.lock().traffic.eager = eager;
+        self.view.lock().set_whim(if eager { 50 } else { 20 });
     }
 
     /// Devices keep still, or no longer do.

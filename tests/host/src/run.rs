@@ -27,7 +27,7 @@ pub fn run(setup: &Setup, steps: u64) -> Result<Tally, Violation> {
         world.step()?;
         tally.steps += 1;
     }
-    world.linger(50)?;
+    world.finish()?;
     (tally.tried, tally.reached) = world.machine().tried();
     Ok(tally)
 }

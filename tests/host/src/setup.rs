@@ -4,6 +4,17 @@ use palisade_smmu_model::{Features, Rng};
 
 use crate::sabotage::Sabotage;
 
+/// Which faults of the SMMU are injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injections {
+    /// None.
+    None,
+    /// Those that a driver survives without failing: late answers, aborted command fetches.
+    Survivable,
+    /// All; operations may fail, nothing may open.
+    All,
+}
+
 /// What a world is made from.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -14,9 +25,16 @@ pub struct Setup {
     /// What is planted.
     pub sabotage: Option<Sabotage>,
     /// Faults of the SMMU itself are injected.
-    pub injections: bool,
+    pub injections: Injections,
     /// Completion by message, where the SMMU offers it.
     pub messages: bool,
+    /// Mostly blocks and runs are mapped and split, and the caches forget soon.
+    pub splits: bool,
+    /// Nothing is cached, every page has tables of its own, and devices try often: what is seen
+    /// between two stores matters most.
+    pub instants: bool,
+    /// Firmware has left the SMMU enabled, some streams bypassing.
+    pub firmware: bool,
     /// The contiguous hint is used.
     pub contiguous: bool,
 }
@@ -44,10 +62,13 @@ impl Setup {
             features
         };
         Setup {
+            firmware: base.coherent && rng.percent(30),
             features: base,
             seed,
             sabotage: None,
-            injections: false,
+            instants: rng.percent(15),
+            splits: rng.percent(15),
+            injections: Injections::None,
             messages: rng.percent(50),
             contiguous: rng.percent(50),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use palisade_smmu_model::{Access, Model, Outcome, Request, Rng};
+use palisade_smmu_model::{Access, EventKind, Model, Outcome, Request, Rng};
 
 use crate::ledger::{Ledger, Page};
 
@@ -19,6 +19,8 @@ pub struct Violation {
 pub struct Traffic {
     /// What they are held against.
     pub ledger: Ledger,
+    /// They try often.
+    pub eager: bool,
     /// Nobody transmits.
     pub quiet: bool,
     /// The first violation.
@@ -38,6 +40,7 @@ impl Traffic {
     pub fn new(seed: u64) -> Self {
         Traffic {
             ledger: Ledger::default(),
+            eager: false,
             quiet: false,
             violation: None,
             tried: 0,
@@ -51,15 +54,17 @@ impl Traffic {
 
     /// A few transactions, and the ends of earlier ones.
     pub fn pulse(&mut self, model: &mut Model) {
-        self.ledger.open &= model.is_open();
+        self.ledger.firmware &= model.is_enabled();
+        if !self.ledger.firmware && !model.is_open() {
+            self.ledger.open.clear();
+        }
         self.collect(model);
         if self.quiet || self.streams.is_empty() || self.pages.is_empty() {
             return;
         }
-        let count = self.rng.below(3);
+        let count = self.rng.below(if self.eager { 12 } else { 3 });
         for _ in 0..count {
-            let stream = self.streams[self.rng.index(self.streams.len())];
-            let page = self.pages[self.rng.index(self.pages.len())];
+            let (stream, page) = self.aim();
             let address = page + self.rng.below(512) * 8;
             let write = self.rng.percent(50);
             let access = if write { Access::Write(1) } else { Access::Read };
@@ -69,7 +74,8 @@ impl Traffic {
             if self.rng.percent(30) {
                 match model.post(request) {
                     Outcome::Posted { id } => {
-                        self.posted.insert(id, (request, self.ledger.open));
+                        let open = self.is_open(request.stream);
+                        self.posted.insert(id, (request, open));
                     }
                     outcome => self.check(&request, outcome, true),
                 }
@@ -78,6 +84,24 @@ impl Traffic {
                 self.check(&request, outcome, true);
             }
         }
+    }
+
+    /// Half of the time where something has just changed.
+    fn aim(&mut self) -> (u32, u64) {
+        let mut stream = self.streams[self.rng.index(self.streams.len())];
+        let mut page = self.pages[self.rng.index(self.pages.len())];
+        let Ledger { hot_streams, hot_pages, .. } = &self.ledger;
+        if self.rng.percent(50) && !hot_streams.is_empty() {
+            stream = hot_streams[self.rng.index(hot_streams.len())];
+        }
+        if self.rng.percent(50) && !hot_pages.is_empty() {
+            page = hot_pages[self.rng.index(hot_pages.len())];
+        }
+        (stream, page)
+    }
+
+    fn is_open(&self, stream: u32) -> bool {
+        self.ledger.open.contains(&stream)
     }
 
     fn collect(&mut self, model: &mut Model) {
@@ -114,7 +138,7 @@ impl Traffic {
                 let allowed = answers.pages.contains(&Page { pa: at, writable: true })
                     || !write && answers.pages.contains(&Page { pa: at, writable: false });
                 let offset = pa & 0xfff == request.address & 0xfff;
-                if self.ledger.open && at == page {
+                if self.is_open(request.stream) && at == page {
                     return;
                 }
                 if !allowed || !offset || request.translated {
@@ -124,12 +148,28 @@ impl Traffic {
                     );
                 }
             }
-            Outcome::Aborted { .. } | Outcome::Ignored { .. } if fresh => {
+            Outcome::Aborted { event } | Outcome::Ignored { event } if fresh => {
+                // Structures are never wrong, only absent.
+                let wrong = event.filter(|event| {
+                    !matches!(
+                        event.kind,
+                        EventKind::BadStreamId
+                            | EventKind::TranslationForbidden
+                            | EventKind::Translation
+                            | EventKind::Permission
+                            | EventKind::TlbConflict
+                    )
+                });
+                if let Some(event) = wrong
+                    && !self.ledger.broken
+                {
+                    self.violate("config", format!("{request:x?} met {event:x?}"));
+                }
                 let read_only = answers.pages.iter().any(|page| !page.writable);
                 let reason = answers.refused
                     || write && read_only
                     || request.translated
-                    || self.ledger.open
+                    || self.is_open(request.stream)
                     || self.ledger.broken;
                 if !reason {
                     self.violate(

@@ -1,7 +1,7 @@
 //! What the SMMU sees of the arena: never more than the CPU wrote, and often less.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use palisade_hal::fake::{Barrier, Op};
@@ -11,21 +11,23 @@ use palisade_smmu_model::{Abort, Memory, Rng};
 /// Words of a cache line.
 const LINE: usize = 8;
 
-/// The SMMU's side of the arena.
+/// The SMMU's side of the arena: memory behind the CPU's cache.
 ///
 /// Coherent: every store becomes visible at the next barrier, each doubleword by itself earlier
-/// if chance says so. Not coherent: a line becomes visible when it was cleaned and a barrier
-/// followed, or when chance evicts it; what the SMMU writes is seen by the CPU after the line
-/// was invalidated, or earlier by chance.
+/// if chance says so. Not coherent: the CPU's cache holds lines of its own; a dirty one reaches
+/// memory when it was cleaned and a barrier followed, or when chance evicts it, whole, over
+/// whatever the SMMU wrote there; a clean one shows what the SMMU wrote only after it was
+/// invalidated, or earlier by chance.
 pub struct View {
     arena: Arc<Arena>,
     base: u64,
     coherent: bool,
+    /// Memory.
     shadow: Vec<u64>,
-    /// Lines cleaned since the last barrier, as they were then.
-    cleaned: BTreeMap<usize, [u64; LINE]>,
-    /// Words that the SMMU wrote and the CPU's cache may hide.
-    incoming: BTreeMap<usize, u64>,
+    /// What the CPU's cache held when it last agreed with memory: a line that differs is dirty.
+    agreed: Vec<u64>,
+    /// Lines cleaned since the last barrier.
+    cleaned: BTreeSet<usize>,
     whim: u32,
     rng: Rng,
     /// Device accesses that landed in the arena: hypervisor memory.
@@ -36,19 +38,25 @@ impl View {
     /// A view of `arena`, which begins at physical address `base`; `whim` in percent is the
     /// chance that a read sees what nothing has published yet.
     pub fn new(arena: Arc<Arena>, coherent: bool, whim: u32, seed: u64) -> Self {
-        let shadow = arena.words().iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let shadow: Vec<u64> = arena.words().iter().map(load).collect();
         let base = arena.range().start.get();
         View {
             arena,
             base,
             coherent,
+            agreed: shadow.clone(),
             shadow,
-            cleaned: BTreeMap::new(),
-            incoming: BTreeMap::new(),
+            cleaned: BTreeSet::new(),
             whim,
             rng: Rng::new(seed),
             intrusions: Vec::new(),
         }
+    }
+
+    /// See [`View::new`].
+    pub fn set_whim(&mut self, percent: u32) {
+        self.whim = percent;
     }
 
     fn index(&self, pa: u64) -> Option<usize> {
@@ -60,8 +68,29 @@ impl View {
         self.arena.words().get(index).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    fn line(&self, line: usize) -> [u64; LINE] {
-        core::array::from_fn(|i| self.load(line * LINE + i))
+    fn is_dirty(&self, line: usize) -> bool {
+        (line * LINE..(line + 1) * LINE).any(|index| self.load(index) != self.agreed[index])
+    }
+
+    /// The CPU's line goes to memory, if it is dirty.
+    fn write_back(&mut self, line: usize) {
+        if self.is_dirty(line) {
+            for index in line * LINE..(line + 1) * LINE {
+                self.shadow[index] = self.load(index);
+                self.agreed[index] = self.shadow[index];
+            }
+        }
+        self.cleaned.remove(&line);
+    }
+
+    /// The CPU takes a clean line anew from memory.
+    fn refresh(&mut self, line: usize) {
+        if !self.is_dirty(line) {
+            for index in line * LINE..(line + 1) * LINE {
+                self.agreed[index] = self.shadow[index];
+                self.arena.words()[index].store(self.shadow[index], Ordering::Relaxed);
+            }
+        }
     }
 
     /// What an operation of the CPU publishes.
@@ -76,33 +105,24 @@ impl View {
             // A DMB or a release store orders but does not wait for cleans.
             Op::Barrier(Barrier::DmbIsh | Barrier::DmbOshst | Barrier::Publish) => {}
             Op::Barrier(_) => {
-                for (line, words) in std::mem::take(&mut self.cleaned) {
-                    if let Some(shadow) = self.shadow.get_mut(line * LINE..(line + 1) * LINE) {
-                        shadow.copy_from_slice(&words);
-                    }
+                for line in std::mem::take(&mut self.cleaned) {
+                    self.write_back(line);
                 }
             }
             Op::Clean { start, bytes, invalidate } if !self.coherent => {
                 let first = self.arena.words().as_ptr().addr();
                 let Some(offset) = start.checked_sub(first) else { return };
                 let (from, to) = (offset / 64, (offset + bytes.saturating_sub(1)) / 64);
-                for line in from..=to.min(self.shadow.len() / LINE) {
+                for line in from..=to.min(self.shadow.len() / LINE - 1) {
                     if *invalidate {
+                        self.write_back(line);
                         self.refresh(line);
+                    } else {
+                        self.cleaned.insert(line);
                     }
-                    self.cleaned.insert(line, self.line(line));
                 }
             }
             Op::Clean { .. } => {}
-        }
-    }
-
-    /// The CPU drops its copy of a line: it sees what the SMMU wrote.
-    fn refresh(&mut self, line: usize) {
-        for index in line * LINE..(line + 1) * LINE {
-            if let Some(value) = self.incoming.remove(&index) {
-                self.arena.words()[index].store(value, Ordering::Relaxed);
-            }
         }
     }
 }
@@ -133,9 +153,7 @@ impl Memory for ViewMemory {
             if view.coherent {
                 view.shadow[index] = view.load(index);
             } else {
-                let line = index / LINE;
-                let words = view.line(line);
-                view.shadow[line * LINE..(line + 1) * LINE].copy_from_slice(&words);
+                view.write_back(index / LINE);
             }
         }
         Ok(view.shadow[index])
@@ -145,11 +163,16 @@ impl Memory for ViewMemory {
         let mut view = self.lock();
         let Some(index) = view.index(pa) else { return Err(Abort) };
         view.shadow[index] = value;
-        if view.coherent || view.rng.percent(50) {
-            view.incoming.remove(&index);
+        let line = index / LINE;
+        if view.coherent {
             view.arena.words()[index].store(value, Ordering::Relaxed);
-        } else {
-            view.incoming.insert(index, value);
+        } else if view.is_dirty(line) {
+            // The dirty line will be evicted over it one day; let that day be soon.
+            if view.rng.percent(50) {
+                view.write_back(line);
+            }
+        } else if view.rng.percent(50) {
+            view.refresh(line);
         }
         Ok(())
     }

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::{DeviceId, DeviceInfo, Domain, Error, Iommus, Owner, Registration};
-use palisade_mem::{Agent, Arena, Frames, Scope};
+use palisade_mem::{Agent, Arena, Frames, PhysRange, Scope};
 use palisade_pgtable::PageTable;
-use palisade_smmu_model::{Injection, Rng};
+use palisade_smmu_model::{Injection, Rng, Temper};
 use palisade_smmuv3::{Options, Smmu};
 
 use crate::clock::ModelClock;
 use crate::extent::{EXTENT_RAM, EXTENT_STRIDE, EXTENTS};
+use crate::firmware;
 use crate::ledger::Page;
 use crate::machine::Machine;
-use crate::setup::Setup;
+use crate::setup::{Injections, Setup};
 use crate::tables::{self, Refusal, Shape, Users};
 use crate::traffic::Violation;
 
@@ -28,8 +30,9 @@ const RAM_PAGES: u64 = 20;
 pub(crate) const DEVICES: [(u32, &[u32]); 4] = [(1, &[1]), (2, &[2, 3]), (3, &[5]), (4, &[8, 13])];
 /// Streams that no device has: one in the table, one beyond small tables.
 const STRANGERS: [u32; 3] = [33, 70, 0x1234];
+const PAGE_COUNT: usize = 8;
 /// The pages that devices know of.
-const PAGES: [u64; 8] = [
+const PAGES: [u64; PAGE_COUNT] = [
     0x4000_0000,
     0x4000_1000,
     0x4000_2000,
@@ -66,11 +69,33 @@ pub struct World {
     pub(crate) shape: Shape,
     pub(crate) extent_ram: Vec<u64>,
     next_number: u32,
-    injections: bool,
+    injections: Injections,
+    splits: bool,
+    /// Some events were recorded for firmware.
+    firmware: bool,
+    pages: [u64; PAGE_COUNT],
     /// A fault was injected that operations need not survive.
     may_fail: bool,
+    /// Events that reached the operator.
+    told: u64,
     over: bool,
     _arena: Arc<Arena>,
+}
+
+/// Fills the arena with what memory may hold when the power comes on, or what an earlier owner
+/// left: words that a walker would take for entries that open everything.
+fn litter(arena: &Arena, seed: u64) {
+    let mut rng = Rng::new(seed ^ 0x1177e5);
+    for word in arena.words() {
+        let value = match rng.below(4) {
+            // A bypassing STE; a page that may be written, as stage 2 reads it.
+            0 => 0b1001,
+            1 => 0x1_7000_0000 | 0b11 | 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10,
+            2 => 0x1_7020_0000 | 0b01 | 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10,
+            _ => rng.next_u64(),
+        };
+        word.store(value, Ordering::Relaxed);
+    }
 }
 
 fn failed(assertion: &'static str, detail: impl core::fmt::Debug) -> Violation {
@@ -84,6 +109,7 @@ impl World {
     /// The first violation; `bring-up` when the driver gave up.
     pub fn new(setup: &Setup) -> Result<Self, Violation> {
         let arena = Arc::new(Arena::new(PhysAddr::new(ARENA), FRAMES));
+        litter(&arena, setup.seed);
         let features = setup.features.clone();
         let shape = Shape {
             oas: features.oas,
@@ -93,15 +119,38 @@ impl World {
         };
         let open = !features.gbpa_abort;
         let machine = Machine::new(features, arena.clone(), setup.seed, setup.sabotage.clone());
-        machine.with_ledger(|ledger| ledger.open = open);
         let streams = DEVICES.iter().flat_map(|(_, streams)| streams.iter().copied());
+        if setup.firmware {
+            let open = firmware::leave_enabled(&machine, &arena, ARENA);
+            machine.with_ledger(|ledger| (ledger.open, ledger.firmware) = (open, true));
+        } else if open {
+            machine.with_ledger(|ledger| ledger.open = streams.clone().chain(STRANGERS).collect());
+        }
         let probes = EXTENTS.iter().flat_map(|extent| extent.probes);
-        machine.set_traffic(
-            streams.chain(STRANGERS).collect(),
-            PAGES.iter().copied().chain(probes).collect(),
-        );
-        let frames = Frames::new(arena.map(), &[arena.range()])
-            .map_err(|error| failed("bring-up", error))?;
+        let known = if setup.instants {
+            core::array::from_fn(|i| 0x4000_0000 + 0x4020_1000 * i as u64)
+        } else {
+            PAGES
+        };
+        if setup.instants {
+            machine.set_eager(true);
+            machine.with_model(|model| {
+                model.set_temper(Temper { cache: 0, ..Temper::default() });
+            });
+        }
+        let pages: Vec<u64> = if setup.splits {
+            machine.with_model(|model| {
+                model.set_temper(Temper { cache: 40, evict: 20, ..Temper::default() });
+            });
+            probes.collect()
+        } else {
+            known.into_iter().chain(probes).collect()
+        };
+        machine.set_traffic(streams.chain(STRANGERS).collect(), pages);
+        let range = arena.range();
+        let ours = PhysRange { bytes: range.bytes - firmware::BYTES, ..range };
+        let frames =
+            Frames::new(arena.map(), &[ours]).map_err(|error| failed("bring-up", error))?;
         let options = Options {
             sync_micros: 3000,
             register_micros: 3000,
@@ -144,12 +193,16 @@ impl World {
             extent_ram: (0..6).map(|i| EXTENT_RAM + i * EXTENT_STRIDE).collect(),
             next_number: 0,
             injections: setup.injections,
+            splits: setup.splits,
+            firmware: setup.firmware,
+            pages: known,
             may_fail: false,
+            told: 0,
             over: false,
             _arena: arena,
         };
         world.settle()?;
-        if world.machine.with_ledger(|ledger| ledger.open) {
+        if world.machine.with_ledger(|ledger| !ledger.open.is_empty()) {
             return Err(failed("reach", "the SMMU is up and still open"));
         }
         Ok(world)
@@ -192,10 +245,14 @@ impl World {
     /// The first violation.
     pub fn step(&mut self) -> Result<(), Violation> {
         let machine = self.machine.clone();
-        if self.injections && self.rng.percent(4) {
+        if self.injections != Injections::None && self.rng.percent(4) {
             self.may_fail |= self.inject();
         }
-        let outcome = machine.run(|| match self.rng.below(100) {
+        let mut choice = self.rng.below(100);
+        if self.splits && self.rng.percent(60) {
+            choice = 51 + choice % 9;
+        }
+        let outcome = machine.run(|| match choice {
             0..=7 => self.create(),
             8..=30 => self.map(),
             31..=50 => self.unmap(),
@@ -221,14 +278,15 @@ impl World {
 
     /// Plants a fault of the SMMU. Answers whether operations may now fail because of it.
     fn inject(&mut self) -> bool {
-        let (injection, fatal) = match self.rng.below(6) {
-            0 => (Injection::DelaySync(200), false),
-            1 => (Injection::AbortCommandFetch, false),
-            2 => (Injection::LoseSync, true),
-            3 => (Injection::RefuseCommand, true),
-            4 => (Injection::FreezeCommands(true), true),
-            _ => (Injection::ServiceFailure, true),
-        };
+        let (injection, fatal) =
+            match self.rng.below(if self.injections == Injections::All { 6 } else { 2 }) {
+                0 => (Injection::DelaySync(200), false),
+                1 => (Injection::AbortCommandFetch, false),
+                2 => (Injection::LoseSync, true),
+                3 => (Injection::RefuseCommand, true),
+                4 => (Injection::FreezeCommands(true), true),
+                _ => (Injection::ServiceFailure, true),
+            };
         self.machine.with_ledger(|ledger| ledger.broken |= fatal);
         self.machine.with_model(|model| model.inject(injection));
         fatal
@@ -275,7 +333,7 @@ impl World {
             return Ok(());
         }
         let index = self.rng.index(self.spaces.len());
-        let page = PAGES[self.rng.index(PAGES.len())];
+        let page = self.pages[self.rng.index(PAGE_COUNT)];
         let space = &mut self.spaces[index];
         if space.pages.contains_key(&page) {
             return Ok(());
@@ -353,7 +411,44 @@ impl World {
                 }
             }
         }
-        self.iommus.take_operator_faults(&mut |_| {});
+        self.listen()
+    }
+
+    /// Takes what the operator was told.
+    fn listen(&mut self) -> Result<(), Trouble> {
+        let mut strange = None;
+        let mut count = 0;
+        let lost = self.iommus.take_operator_faults(&mut |fault| {
+            count += 1;
+            let stream = fault.record.stream.get();
+            let known = DEVICES.iter().any(|(_, streams)| streams.contains(&stream));
+            if !known && !STRANGERS.contains(&stream) {
+                strange = Some(failed("event", fault.record));
+            }
+        });
+        self.told += count + lost;
+        strange.map_or(Ok(()), |violation| Err(Trouble::Violation(violation)))
+    }
+
+    /// The end: devices are still, and every event that was recorded has been told.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.linger(50)?;
+        let machine = self.machine.clone();
+        machine.set_quiet(true);
+        self.settle()?;
+        machine.with_model(|model| model.run(200));
+        match machine.run(|| self.drain()) {
+            Err(Trouble::Violation(violation)) => return Err(violation),
+            _ => self.settle()?,
+        }
+        let written = machine.with_model(|model| model.counters().events);
+        if !self.may_fail && !self.firmware && written != self.told {
+            let detail = format!("{written} events were recorded, {} were told", self.told);
+            return Err(Violation { assertion: "event", detail });
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@
 //! steps.
 #![allow(missing_docs)]
 
-use palisade_host::{Setup, Tally, run};
+use palisade_host::{Injections, Setup, Tally, run};
 
 fn long() -> bool {
     std::env::var("PALISADE_LONG").is_ok_and(|value| value == "1")
@@ -25,7 +25,7 @@ fn plan(first: u64, short: (u64, u64), million: (u64, u64)) -> (Vec<u64>, u64) {
     }
 }
 
-fn play(seed: u64, steps: u64, injections: bool) -> Tally {
+fn play(seed: u64, steps: u64, injections: Injections) -> Tally {
     let setup = Setup { injections, ..Setup::from_seed(seed) };
     match run(&setup, steps) {
         Ok(tally) => tally,
@@ -40,7 +40,7 @@ fn every_transaction_reaches_what_its_owner_says() {
     let (seeds, steps) = plan(1, (40, 150), (500, 2000));
     let mut reached = 0;
     for seed in seeds {
-        reached += play(seed, steps, false).reached;
+        reached += play(seed, steps, Injections::None).reached;
     }
     assert!(reached > 100, "only {reached} transactions reached memory: nothing was tested");
 }
@@ -49,6 +49,6 @@ fn every_transaction_reaches_what_its_owner_says() {
 fn injected_faults_never_open_anything() {
     let (seeds, steps) = plan(10_000, (60, 100), (2000, 200));
     for seed in seeds {
-        play(seed, steps, true);
+        play(seed, steps, Injections::All);
     }
 }

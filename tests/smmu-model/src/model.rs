@@ -176,7 +176,7 @@ impl Model {
         if self.rng.percent(75) {
             self.consume_command();
         }
-        if self.rng.percent(30) {
+        if self.rng.percent(4) {
             self.apply_one_pending();
         }
         if self.rng.percent(25) {
@@ -256,6 +256,11 @@ impl Model {
     /// Whether transactions pass untranslated because neither SMMUEN nor GBPA.ABORT is set.
     pub fn is_open(&self) -> bool {
         self.regs.cr0ack & SMMUEN == 0 && self.regs.gbpa_effective & GBPA_ABORT == 0
+    }
+
+    /// CR0ACK.SMMUEN.
+    pub fn is_enabled(&self) -> bool {
+        self.regs.cr0ack & SMMUEN != 0
     }
 
     /// How many words the TLBs hold.

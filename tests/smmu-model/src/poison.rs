@@ -28,8 +28,8 @@ pub(crate) fn fill(features: &Features, configs: &mut ConfigCache, tlb: &mut Tlb
         privileged_execute: true,
         write_when_dirty: false,
     };
-    for vmid in 0..4u16 {
-        let base = rng.below(4) << 30;
+    for (vmid, gigabyte) in (0..24u16).map(|i| (i / 4, u64::from(i % 4))) {
+        let base = gigabyte << 30;
         let kind = if features.stage2 { Kind::Stage2Leaf } else { Kind::Stage1Leaf };
         let vmid = features.stage2.then_some(vmid);
         tlb.insert(

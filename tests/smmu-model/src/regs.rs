@@ -461,7 +461,8 @@ impl Model {
 
     /// The acknowledgement of a register update comes a few steps later.
     fn arm_register_delay(&mut self) {
-        self.register_delay = self.rng.below(6) as u32;
+        let most = if self.rng.percent(25) { 60 } else { 6 };
+        self.register_delay = self.rng.below(most) as u32;
     }
 
     /// Completes register updates whose delay is over (CR0ACK, IRQ_CTRLACK, GBPA.Update).

@@ -1,0 +1,69 @@
+//! Commands that do not arrive as they were sent.
+
+use palisade_host::{CommandFault, Sabotage};
+
+use super::Row;
+
+const CFGI_STE: u8 = 0x03;
+const CFGI_ALL: u8 = 0x04;
+const TLBI_VMALL: u8 = 0x28;
+const TLBI_IPA: u8 = 0x2a;
+const TLBI_ALL: u8 = 0x30;
+const SYNC: u8 = 0x46;
+
+const REACH: &[&str] = &["reach"];
+const LOST: &[&str] = &["lost"];
+
+pub fn rows() -> Vec<Row> {
+    use CommandFault::{
+        Drop, Late, LeafOnly, Narrow, OtherPage, OtherStream, OtherVmid, ShorterRange,
+    };
+    let table: &[(&str, u8, &'static str, CommandFault, &'static str, &'static [&'static str])] = &[
+        // What an earlier life left in the caches.
+        ("drop-cfgi-all-at-bring-up", CFGI_ALL, "bring-up", Drop, "isolation", REACH),
+        ("narrow-cfgi-all-at-bring-up", CFGI_ALL, "bring-up", Narrow, "isolation", REACH),
+        ("drop-tlbi-all-at-bring-up", TLBI_ALL, "bring-up", Drop, "isolation", REACH),
+        // A device changes hands.
+        ("drop-cfgi-ste-at-assign", CFGI_STE, "assign", Drop, "isolation", LOST),
+        ("other-stream-cfgi-ste-at-assign", CFGI_STE, "assign", OtherStream, "isolation", LOST),
+        ("late-cfgi-ste-at-assign", CFGI_STE, "assign", Late, "isolation", LOST),
+        ("leaf-cfgi-ste", CFGI_STE, "", LeafOnly, "isolation-two-level", LOST),
+        ("drop-sync-at-assign", SYNC, "assign", Drop, "isolation", LOST),
+        ("drop-cfgi-ste-at-detach", CFGI_STE, "detach", Drop, "isolation", REACH),
+        ("other-stream-cfgi-ste-at-detach", CFGI_STE, "detach", OtherStream, "isolation", REACH),
+        ("drop-sync-at-detach", SYNC, "detach", Drop, "isolation", REACH),
+        ("drop-cfgi-ste-at-replace", CFGI_STE, "replace", Drop, "isolation", &["reach", "lost"]),
+        ("drop-sync-at-replace", SYNC, "replace", Drop, "isolation", &["reach", "lost"]),
+        // A VMID changes hands.
+        ("drop-tlbi-vmall-at-retire", TLBI_VMALL, "", Drop, "isolation", REACH),
+        ("other-vmid-tlbi-vmall", TLBI_VMALL, "", OtherVmid, "isolation", REACH),
+        // A page changes hands.
+        ("drop-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", Drop, "isolation", REACH),
+        ("other-vmid-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", OtherVmid, "isolation", REACH),
+        ("other-page-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", OtherPage, "isolation", REACH),
+        ("shorter-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", ShorterRange, "isolation", REACH),
+        ("late-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", Late, "isolation", REACH),
+        ("leaf-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", LeafOnly, "isolation", &["reach", "lost"]),
+        ("drop-tlbi-ipa-without-ranges", TLBI_IPA, "unmap", Drop, "isolation-no-ranges", REACH),
+        ("drop-sync-at-unmap", SYNC, "unmap", Drop, "isolation", REACH),
+        // A block is split.
+        (
+            "drop-tlbi-ipa-at-split",
+            TLBI_IPA,
+            "split",
+            Drop,
+            "splits",
+            &["reach", "lost", "driver-fault"],
+        ),
+        ("drop-sync-at-split", SYNC, "split", Drop, "splits", &["reach", "driver-fault"]),
+    ];
+    table
+        .iter()
+        .map(|&(name, opcode, during, fault, test, assertions)| Row {
+            name: name.into(),
+            fault: Sabotage::Command { opcode, during, fault },
+            test,
+            assertions,
+        })
+        .collect()
+}
