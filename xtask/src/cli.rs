@@ -123,6 +123,9 @@ pub struct TestOptions {
     /// Full step counts, fuzzing, Miri, mutants
     #[arg(long)]
     pub long: bool,
+    /// Only the QEMU rows and planted faults whose name holds this
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub only: Option<String>,
 }
 
 /// Options of `bench`.

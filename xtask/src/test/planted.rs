@@ -52,8 +52,8 @@ struct Went {
     output: String,
 }
 
-/// Plants every fault of tests/sabotage, one at a time.
-pub fn run(workspace: &Workspace) -> Result<Tally> {
+/// Plants every fault of tests/sabotage whose name holds `only`, one at a time.
+pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
     let folder = workspace.root.join("tests/sabotage");
     let mut faults = Vec::new();
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -62,6 +62,7 @@ pub fn run(workspace: &Workspace) -> Result<Tally> {
             faults.push(read(&path).with_context(|| path.display().to_string())?);
         }
     }
+    faults.retain(|fault| fault.name.contains(only));
     faults.sort_by(|a, b| a.name.cmp(&b.name));
     let scratch = Scratch::new(workspace)?;
     let mut sound: HashMap<Test, Went> = HashMap::new();

@@ -22,15 +22,16 @@ use crate::{setup, vectors};
 pub fn test(options: &TestOptions) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let mut tally = Tally::default();
-    if !options.qemu {
+    let only = options.only.as_deref().unwrap_or("");
+    if !options.qemu && only.is_empty() {
         tally += timed("host tests", || host::run(&workspace, options.long));
         tally += timed("vectors", || vectors::test(&workspace));
     }
     if options.long && !options.qemu {
-        tally += timed("planted faults", || planted::run(&workspace));
+        tally += timed("planted faults", || planted::run(&workspace, only));
     }
     if !options.host {
-        tally += timed("QEMU tests", || qemu(&workspace));
+        tally += timed("QEMU tests", || qemu(&workspace, only));
     }
     say(&tally.to_string());
     Ok(if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -47,13 +48,13 @@ fn timed(what: &str, run: impl FnOnce() -> Result<Tally>) -> Tally {
     tally
 }
 
-fn qemu(workspace: &Workspace) -> Result<Tally> {
+fn qemu(workspace: &Workspace, only: &str) -> Result<Tally> {
     setup::target()?;
     let qemu = setup::qemu(None)?;
     let kernel = hypervisor(workspace, Board::QemuVirt)?;
     let paint = Paint::stdout();
     let mut tally = Tally::default();
-    for row in ROWS {
+    for row in ROWS.iter().filter(|row| row.name.contains(only)) {
         if interrupt::asked() {
             anyhow::bail!("interrupted");
         }
