@@ -12,9 +12,6 @@ use crate::report::Record;
 use crate::system::System;
 use crate::{context, interrupts};
 
-/// SMCCC: no such call.
-const NOT_SUPPORTED: u64 = u64::MAX;
-
 /// Ticks from the first instruction at EL2 to the first one of a guest; 0 before.
 static FIRST: AtomicU64 = AtomicU64::new(0);
 
@@ -30,16 +27,6 @@ impl Host for Hypervisor {
 
     fn interrupt(&self, intid: u32) {
         interrupts::handle(self.0, intid);
-    }
-
-    fn hypercall(
-        &self,
-        _vm: &Vm,
-        _vcpu: usize,
-        _function: u32,
-        _registers: &[u64; 17],
-    ) -> [u64; 4] {
-        [NOT_SUPPORTED, 0, 0, 0]
     }
 
     fn entering(&self, _vm: &Vm, _vcpu: usize) {
