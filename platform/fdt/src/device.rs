@@ -1,6 +1,6 @@
 //! Devices outside PCI, found by their path, and whether they are bus masters.
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayVec;
 use palisade_board::{BusMaster, PlainDevice};
 
 use crate::error::Error;
@@ -29,25 +29,20 @@ const HARMLESS: [&str; 18] = [
     "ns16550a",
 ];
 
-impl Tree<'_> {
+impl<'a> Tree<'a> {
     /// The device at `path`, a full path with unit addresses. `gic` is the
     /// interrupt controller's phandle.
     ///
     /// # Errors
     /// There is no such node, it is disabled, or its registers or interrupts
     /// cannot be expressed; the error names node and property.
-    pub fn device(&self, path: &str, gic: u32) -> Result<PlainDevice, Error> {
-        let Some(node) = self.node(path) else {
-            let mut cut = ArrayString::new();
-            for character in path.chars() {
-                if cut.try_push(character).is_err() {
-                    break;
-                }
-            }
-            return Err(Error::NoSuchNode(cut));
-        };
+    pub fn device<'e>(&self, path: &'e str, gic: u32) -> Result<PlainDevice, Error<'e>>
+    where
+        'a: 'e,
+    {
+        let node = self.node(path).ok_or(Error::NoSuchNode(path))?;
         if !node.enabled() {
-            return Err(Error::Disabled(node.path()));
+            return Err(Error::Disabled(path));
         }
         let mut registers = ArrayVec::new();
         node.registers(&mut |range| {
