@@ -65,16 +65,17 @@ impl Iommus {
             return Err(Error::NotReady { device, phandle });
         }
         self.fits(instance, domain, device)?;
-        domain.enter(instance)?;
+        let ats: &[_] = if policy.ats { &state.streams } else { &[] };
+        domain.enter(instance, ats)?;
         // Routed before the first transaction can fault, so that none is charged to nobody.
         self.route(instance, &state, domain.owner());
         for (done, &stream) in state.streams.iter().enumerate() {
             if let Err(error) = configure(instance, stream, domain, policy) {
                 let back = abort_all(instance, state.streams.iter().take(done).rev())
-                    .and(if done > 0 { forget(instance, domain, &[]) } else { Ok(()) });
+                    .and(if done > 0 { forget(instance, domain, ats) } else { Ok(()) });
                 let clean = back.is_ok() && !is_fatal(error);
                 self.route(instance, &state, None);
-                domain.leave(instance, clean);
+                domain.leave(instance, ats, clean);
                 if !clean {
                     state.condition = Condition::Dead;
                 }
@@ -111,8 +112,9 @@ impl Iommus {
             return Ok(());
         }
         self.fits(instance, domain, device)?;
-        domain.enter(instance)?;
         let (old, policy) = (attachment.domain.clone(), attachment.policy);
+        let ats: &[_] = if policy.ats { streams } else { &[] };
+        domain.enter(instance, ats)?;
         for (done, &stream) in streams.iter().enumerate() {
             let Err(error) = configure(instance, stream, domain, policy) else { continue };
             let mut back = if is_fatal(error) { Err(error) } else { Ok(()) };
@@ -120,17 +122,16 @@ impl Iommus {
                 back = back.and_then(|()| configure(instance, stream, &old, policy));
             }
             if done > 0 {
-                back = back.and_then(|()| forget(instance, domain, &[]));
+                back = back.and_then(|()| forget(instance, domain, ats));
             }
-            domain.leave(instance, back.is_ok());
+            domain.leave(instance, ats, back.is_ok());
             if back.is_err() {
                 self.kill(group, &mut state);
             }
             return Err(error.into());
         }
-        let ats: &[_] = if policy.ats { streams } else { &[] };
         let forgotten = forget(instance, &old, ats);
-        old.leave(instance, forgotten.is_ok());
+        old.leave(instance, ats, forgotten.is_ok());
         attachment.domain = domain.clone();
         forgotten.map_err(Error::from)
     }
@@ -169,7 +170,7 @@ impl Iommus {
                 answer = answer.and(instance.driver().destroy_contexts(stream, &**view));
             }
         }
-        domain.leave(instance, answer.is_ok());
+        domain.leave(instance, streams, answer.is_ok());
         state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
         answer.map_err(Error::from)
     }
