@@ -208,6 +208,12 @@ impl Unit {
 
     /// Loads the images anew and starts the first vCPU; answers whether that went well.
     pub(crate) fn restart(&self, system: &System) -> bool {
+        // Its devices stay its own, but not what its last kernel made of them.
+        self.pci.reset();
+        if let Err(error) = system.book.reset(self.vm.index() as u16, &Counter) {
+            log::error!("device {error}");
+            return false;
+        }
         if !self.vm.rebuild() || load(self.manifest, &self.vm).is_err() {
             return false;
         }

@@ -59,7 +59,6 @@ pub(crate) fn run(system: &'static System, core: usize) {
             if outcome != Outcome::Reset {
                 return end(system, unit, outcome);
             }
-            // Its devices stay where they are.
             unit.tell("reset", None);
             if !unit.restart(system) {
                 return end(system, unit, Outcome::Crashed);
