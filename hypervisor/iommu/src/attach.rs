@@ -292,7 +292,12 @@ pub(crate) fn abort_all<'a>(
     instance: &Instance,
     streams: impl Iterator<Item = &'a palisade_hal::StreamId>,
 ) -> Result<(), DriverError> {
-    streams.fold(Ok(()), |answer, &stream| answer.and(instance.abort(stream)))
+    let mut answer = Ok(());
+    for &stream in streams {
+        let aborted = instance.abort(stream);
+        answer = answer.and(aborted);
+    }
+    answer
 }
 
 /// Makes the instance forget the domain, and the devices of `streams` everything.

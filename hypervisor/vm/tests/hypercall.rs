@@ -241,7 +241,7 @@ fn malformed_bindings_are_refused_one_by_one() {
         ([8, 1, ROOT + 8, TCR, 0xff, 7], Status::Invalid),
         ([8, 1, outside, TCR, 0xff, 7], Status::Outside),
         ([8, 1, 0x9000_0000, TCR, 0xff, 7], Status::Outside),
-        ([8, 1, u64::MAX & !63, TCR, 0xff, 7], Status::Outside),
+        ([8, 1, !63, TCR, 0xff, 7], Status::Outside),
         ([8, 1, ROOT, TCR | 1 << 7, 0xff, 7], Status::Invalid),
         ([8, 1, ROOT, TCR & !0x3f | 15, 0xff, 7], Status::Invalid),
         ([8, 1, ROOT, TCR & !0x3f | 40, 0xff, 7], Status::Invalid),
@@ -467,7 +467,8 @@ fn argument(random: &mut Random) -> u64 {
 }
 
 fn storm(seed: u64, calls: usize) {
-    let house = house_with(StreamPolicy { ats: seed % 2 == 0, stalls: seed % 3 == 0 });
+    let house =
+        house_with(StreamPolicy { ats: seed.is_multiple_of(2), stalls: seed.is_multiple_of(3) });
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     house.ram.0.lock().unwrap().1 = Some(Random(seed | 1));
     for n in 0..calls {
@@ -481,7 +482,7 @@ fn storm(seed: u64, calls: usize) {
             arguments = match function {
                 call::BIND => {
                     let rebind = random.below(2) * BindFlags::REBIND;
-                    [device, random.below(8), ROOT + space * 4096, TCR, 0xff, space + 1 | rebind]
+                    [device, random.below(8), ROOT + space * 4096, TCR, 0xff, (space + 1) | rebind]
                 }
                 call::UNBIND => [device, random.below(8), 0, 0, 0, 0],
                 call::EXIT | call::INVALIDATE => [space + 1, 0, 0x1000, 0, 0, 0],
@@ -559,7 +560,7 @@ fn two_cores_calling_at_once_leak_nothing() {
                     let bind = [8, substream, root, TCR, 0xff, asid];
                     assert_eq!(house.does(call::BIND, &bind), Status::Success);
                     assert_eq!(root_of(house.reach(0x10, substream as u32)), Some(root));
-                    if round % 3 == 0 {
+                    if round.is_multiple_of(3) {
                         assert_eq!(house.does(call::EXIT, &[asid]), Status::Success);
                         assert_eq!(house.reach(0x10, substream as u32), Reach::Quiet);
                     }
