@@ -9,9 +9,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use crate::device::DeviceId;
 use crate::domain::{Domain, DomainKind};
-use crate::driver::{Drained, DriverError, Invalidation, StreamPolicy, StreamState};
+use crate::driver::{Drained, DriverError, Invalidation, Response, StreamPolicy, StreamState};
 use crate::error::Error;
 use crate::fault::{Fault, Owner};
 use crate::group::{Attachment, Condition, Group, Idle, Mode, State};
@@ -21,6 +23,8 @@ use crate::registry::Iommus;
 /// Records that a detach takes from the queue at most before it lets the owner go.
 const DRAIN_ROUNDS: usize = 64;
 const DRAIN_BUDGET: usize = 256;
+/// Records of one drain at most, so that a stall among them is never forgotten.
+const STALLS_PER_DRAIN: usize = 256;
 
 /// One line of the posture report.
 #[derive(Clone, Debug)]
@@ -201,20 +205,29 @@ impl Iommus {
     }
 
     /// Takes at most `budget` records from the instance's event queue, each to its owner's log
-    /// and to the operator's. Takes no lock but the logs' (and the driver's queue).
+    /// and to the operator's. Takes no lock but the logs' (and the driver's queues). A stalled
+    /// transaction whose record reaches no owner is aborted: nobody else would ever answer it.
     pub fn drain(&self, instance: &Instance, budget: usize) -> Drained {
+        let mut orphans = ArrayVec::<_, STALLS_PER_DRAIN>::new();
+        let budget = budget.min(STALLS_PER_DRAIN);
         let mut sink = |record: &crate::driver::FaultRecord| {
             let route = instance.routes().find(record.stream);
             let owner = route.and_then(|(_, owner)| owner);
             let owner = owner.filter(|&owner| self.owners.is_open(owner));
             let device = route.map(|(device, _)| device);
             let fault = Fault { phandle: instance.phandle(), device, owner, record: *record };
-            if let Some(owner) = owner {
-                self.owners.deliver(owner, fault);
+            let delivered = owner.is_some_and(|owner| self.owners.deliver(owner, fault));
+            if let (Some(tag), false) = (record.stall, delivered) {
+                let _ = orphans.try_push((record.stream, tag));
             }
             self.operator.lock().push(fault);
         };
-        instance.driver().drain_events(&mut sink, budget)
+        let drained = instance.driver().drain_events(&mut sink, budget);
+        for (stream, tag) in orphans {
+            // A failure has already made the driver abort the stream.
+            let _ = instance.driver().resume(stream, tag, Response::Abort);
+        }
+        drained
     }
 
     /// Hands every fault that the operator has not seen to `sink`, oldest first, and answers

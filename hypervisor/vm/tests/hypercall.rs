@@ -418,6 +418,46 @@ fn faults_of_the_guests_own_making_reach_its_ring() {
 }
 
 #[test]
+fn a_stall_is_answered_once_and_only_if_it_was_told() {
+    let house = house();
+    let stalled = |tag, stage2| Raw { stall: Some(tag), ..raw(0x10, 0x1000, stage2) };
+    let resumed = |house: &House| {
+        let calls = house.driver.take_calls();
+        calls.into_iter().filter(|call| matches!(call, Call::Resume(..))).collect::<Vec<_>>()
+    };
+    assert_eq!(house.does(call::FAULT_RING, &[RAM, 4096]), Status::Success);
+    assert_eq!(house.does(call::RESUME, &[8, 3, 1]), Status::NotFound);
+    assert_eq!(resumed(&house), []);
+    house.driver.push_event(stalled(3, false));
+    house.does(call::FAULTS_POLL, &[]);
+    assert_eq!(house.does(call::RESUME, &[16, 3, 1]), Status::NotFound, "another device's");
+    assert_eq!(house.does(call::RESUME, &[8, 3, 1]), Status::Success);
+    assert_eq!(house.does(call::RESUME, &[8, 3, 1]), Status::NotFound, "once");
+    assert_eq!(resumed(&house), [Call::Resume(0x10, 3)]);
+    // What the guest is not told of, the hypervisor answers: stage 2, a full ring, no ring.
+    house.driver.push_event(stalled(4, true));
+    house.does(call::FAULTS_POLL, &[]);
+    assert_eq!(resumed(&house), [Call::Resume(0x10, 4)]);
+    house.ram.put(RAM + RingHeader::CONSUMER, &999u64.to_le_bytes());
+    house.driver.push_event(stalled(5, false));
+    house.does(call::FAULTS_POLL, &[]);
+    assert_eq!(resumed(&house), [Call::Resume(0x10, 5)]);
+    house.does(call::FAULT_RING, &[0, 0]);
+    house.driver.push_event(stalled(6, false));
+    house.iommus.drain(&house.iommus.instance(1).unwrap(), 8);
+    house.service.pump(&mut |_| {});
+    assert_eq!(resumed(&house), [Call::Resume(0x10, 6)]);
+    // A log that is full, and a stream that nobody has.
+    for n in 0..70 {
+        house.driver.push_event(raw(0x10, n, false));
+    }
+    house.driver.push_event(stalled(7, false));
+    house.driver.push_event(Raw { stream: StreamId::new(0x999), ..stalled(8, false) });
+    house.iommus.drain(&house.iommus.instance(1).unwrap(), 128);
+    assert_eq!(resumed(&house), [Call::Resume(0x10, 7), Call::Resume(0x999, 8)]);
+}
+
+#[test]
 fn a_device_that_leaves_takes_its_bindings_along() {
     let house = house();
     house.does(call::CONTEXTS_ENABLE, &[8, 4, 2]);
