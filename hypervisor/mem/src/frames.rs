@@ -123,8 +123,9 @@ struct Inner {
 /// else is locked and nothing waited for while it is held.
 pub struct Frames {
     map: DirectMap,
-    /// Number of the first frame.
+    /// Number of the first frame, and its address.
     first: u64,
+    base: u64,
     tags: &'static [AtomicU64],
     inner: Mutex<Inner>,
     counts: [AtomicU64; Use::COUNT],
@@ -139,7 +140,11 @@ impl Frames {
     /// [`FrameError::NoMemory`] when no range can hold the tags.
     pub fn new(map: DirectMap, ranges: &[PhysRange]) -> Result<Arc<Self>, FrameError> {
         let whole = |range: &PhysRange| {
-            let start = range.start.get().div_ceil(FRAME_BYTES);
+            let mut start = range.start.get().div_ceil(FRAME_BYTES);
+            if map.pointer(PhysAddr::new(start << FRAME_SHIFT), FRAME_BYTES).is_none() {
+                // A frame at the null pointer cannot be given to anyone.
+                start += 1;
+            }
             let end = range.start.get().saturating_add(range.bytes) >> FRAME_SHIFT;
             (start, end.max(start))
         };
@@ -190,6 +195,7 @@ impl Frames {
         let frames = Self {
             map,
             first,
+            base: first << FRAME_SHIFT,
             tags,
             inner: Mutex::new(Inner { buddy, singles: NIL }),
             counts: [const { AtomicU64::new(0) }; Use::COUNT],
@@ -275,16 +281,15 @@ impl Frames {
     /// cleared and before they are invalidated. `agents` are all that may hold
     /// a translation to it, through the address space `scope`.
     pub fn detach(&self, block: Block, scope: Scope, agents: AgentSet) -> Detached {
-        let mut list = Detached {
-            head: None,
-            frames: 0,
-            agents,
-            scope,
-            epoch: 0,
-            ledger: self.ledger.clone(),
-        };
+        let mut list = self.detached_list(scope, agents);
         self.detach_onto(&mut list, block);
         list
+    }
+
+    /// An empty list for [`detach_onto`](Self::detach_onto).
+    pub(crate) fn detached_list(&self, scope: Scope, agents: AgentSet) -> Detached {
+        let ledger = self.ledger.clone();
+        Detached { head: None, frames: 0, agents, scope, epoch: 0, ledger }
     }
 
     /// Adds one more block to a list of detached ones of the same scope and agents.
@@ -301,7 +306,8 @@ impl Frames {
         list.epoch = self.ledger.advance();
     }
 
-    /// Gives detached frames back, wiped, if `proof` shows that nothing reaches them.
+    /// Gives detached frames back, wiped (but for tables, which are zeroed when
+    /// they are taken again), if `proof` shows that nothing reaches them.
     ///
     /// # Errors
     /// [`Unreleased`] hands the frames back when an agent is missing from the
@@ -312,14 +318,58 @@ impl Frames {
             return Err(Unreleased(detached));
         }
         let mut next = detached.head.take();
+        // Single frames stay linked as they are and join the free ones at once.
+        let (mut head, mut tail, mut singles) = (NIL, None, 0);
         while let Some(index) = next {
-            let Some(tag) = self.tag_at(index) else { break };
+            let Some(word) = self.tags.get(index as usize) else { break };
+            let tag = Tag::from_word(word.load(Ordering::Relaxed));
             next = Some(tag.count()).filter(|&link| link != NIL);
-            let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
-            self.zero(&Block { index, order: tag.order(), pa });
-            self.give_back(index, tag.order(), Use::Detached);
+            if !tag.is_table() {
+                // Tables hold no secrets, and are zeroed when they are taken again.
+                let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
+                self.zero(&Block { index, order: tag.order(), pa });
+            }
+            if tag.order() > 0 {
+                self.give_back(index, tag.order(), Use::Detached);
+                continue;
+            }
+            let free = Tag::new(Use::Free, Owner::HYPERVISOR, false, 0);
+            word.store(free.with_count(head).word(), Ordering::Release);
+            head = index;
+            tail = tail.or(Some(word));
+            singles += 1;
+        }
+        if let Some(tail) = tail {
+            self.count(Use::Detached, Use::Free, singles);
+            let free = Tag::new(Use::Free, Owner::HYPERVISOR, false, 0);
+            let mut inner = self.inner.lock();
+            tail.store(free.with_count(inner.singles).word(), Ordering::Release);
+            inner.singles = head;
         }
         Ok(())
+    }
+
+    /// [`detach_onto`](Self::detach_onto) for a block of one frame whose tag was
+    /// just compared: `false` if it is larger, and nothing has changed.
+    #[inline(always)]
+    pub(crate) fn detach_single(
+        &self,
+        list: &mut Detached,
+        pa: PhysAddr,
+        word: &AtomicU64,
+    ) -> bool {
+        let tag = Tag::from_word(word.load(Ordering::Relaxed));
+        if !tag.is_head() || tag.order() > 0 {
+            return false;
+        }
+        let index = ((pa.get() >> FRAME_SHIFT) - self.first) as u32;
+        let link = list.head.unwrap_or(NIL);
+        word.store(tag.with_use(Use::Detached).with_count(link).word(), Ordering::Release);
+        self.count(tag.usage(), Use::Detached, 1);
+        list.head = Some(index);
+        list.frames += 1;
+        list.epoch = self.ledger.advance();
+        true
     }
 
     /// Gives detached frames up for good: unreachability cannot be proven.
@@ -355,12 +405,12 @@ impl Frames {
         want: u64,
     ) -> Option<(core::ptr::NonNull<u8>, &AtomicU64)> {
         // The rotation turns low bits that should be zero into a number past any frame.
-        let from_first = pa.get().wrapping_sub(self.first << FRAME_SHIFT);
+        let from_first = pa.get().wrapping_sub(self.base);
         let tag = self.tags.get(from_first.rotate_right(FRAME_SHIFT) as usize)?;
         if tag.load(Ordering::Relaxed) & mask != want {
             return None;
         }
-        Some((self.map.pointer_within(pa)?, tag))
+        Some((self.map.pointer_within(pa), tag))
     }
 
     /// `count` 8-byte words at `pa`, if the frames have that use and owner.
@@ -433,7 +483,8 @@ impl Frames {
         let Some(pointer) = self.map.pointer(block.pa, block.bytes()) else { return };
         // SAFETY: the block is ours, mapped, and nobody's: it was just taken from
         // the allocator, or was proven unreachable.
-        unsafe { cache::zero(pointer.as_ptr(), block.bytes() as usize) };
+        unsafe { pointer.write_bytes(0, block.bytes() as usize) };
+        cache::clean_invalidate(pointer.as_ptr(), block.bytes() as usize);
     }
 
     fn tag_at(&self, index: u32) -> Option<Tag> {

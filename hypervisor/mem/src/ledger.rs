@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// At most this many agents.
-pub(crate) const MAX_AGENTS: usize = 16;
+pub(crate) const MAX_AGENTS: usize = 8;
 
 static NEXT_LEDGER: AtomicU32 = AtomicU32::new(1);
 

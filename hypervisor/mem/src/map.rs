@@ -38,11 +38,15 @@ impl DirectMap {
         NonNull::new(core::ptr::with_exposed_provenance_mut(at))
     }
 
-    /// Where `pa` is, for an address already known to lie inside.
+    /// Where `pa` is, for a frame that is already known to lie inside.
     #[inline(always)]
-    pub(crate) fn pointer_within(&self, pa: PhysAddr) -> Option<NonNull<u8>> {
+    pub(crate) fn pointer_within(&self, pa: PhysAddr) -> NonNull<u8> {
         let at = (pa.get() as usize).wrapping_add(self.shift);
-        NonNull::new(core::ptr::with_exposed_provenance_mut(at))
+        let pointer = core::ptr::with_exposed_provenance_mut::<u8>(at);
+        debug_assert!(!pointer.is_null());
+        // SAFETY: pointers ascend through the window, so only the first frame of a
+        // range can be at the null pointer, and `Frames::new` leaves that one out.
+        unsafe { NonNull::new_unchecked(pointer) }
     }
 
     /// The physical address of a pointer into the window, or `None` outside.

@@ -69,8 +69,8 @@ impl Owner {
     }
 }
 
-/// The tag word: use in bits 3:0, exposed 4, head of its block 5, order of the
-/// block 15:8 (heads only), owner 31:16, and 32 bits for the frame's user
+/// The tag word: use in bits 3:0, exposed 4, head of its block 5, size class of a
+/// table 7:6 (first frame of each table only), order of the block 15:8 (heads only), owner 31:16, and 32 bits for the frame's user
 /// (a table's count of live entries; the link of a free or detached frame).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -80,6 +80,9 @@ impl Tag {
     /// Exposed: some walker or device was told of it.
     pub const EXPOSED: u64 = 1 << 4;
     const HEAD: u64 = 1 << 5;
+    /// Where a table's size class stands, and its bits.
+    pub(crate) const CLASS_SHIFT: u32 = 6;
+    pub(crate) const CLASS: u64 = 3 << Self::CLASS_SHIFT;
     const ORDER_SHIFT: u32 = 8;
     const OWNER_SHIFT: u32 = 16;
     /// Where the user's 32 bits start.
@@ -128,6 +131,11 @@ impl Tag {
     /// Whether it is the first frame of its block.
     pub const fn is_head(self) -> bool {
         self.0 & Self::HEAD != 0
+    }
+
+    /// Whether it is, or was until it was detached, the first frame of a table.
+    pub const fn is_table(self) -> bool {
+        self.0 & Self::CLASS != 0
     }
 
     /// log2 of the block's length in frames; meaningful for heads.

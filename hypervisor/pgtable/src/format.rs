@@ -88,6 +88,14 @@ pub trait Format: Send + Sync + 'static {
         words.get(index).map_or(0, |word| word.swap(value, Ordering::AcqRel))
     }
 
+    /// Whether leaves that map below `end` hold their addresses as they are, so
+    /// that the next leaf is this one plus its size.
+    #[inline(always)]
+    fn is_linear(end: u64) -> bool {
+        let _ = end;
+        false
+    }
+
     /// The first entry in use of `count` entries from `start`.
     #[inline(always)]
     fn first_used(words: &[AtomicU64], start: usize, count: usize) -> Option<usize> {
@@ -110,8 +118,17 @@ pub trait Format: Send + Sync + 'static {
         pa: u64,
         shift: u32,
     ) {
+        let Some(words) = words.get(start..start + count) else { return };
+        if Self::is_linear(pa + ((count as u64) << shift)) {
+            let mut leaf = self.leaf(attributes, pa);
+            for word in words {
+                word.store(leaf, Ordering::Relaxed);
+                leaf = leaf.wrapping_add(1 << shift);
+            }
+            return;
+        }
         let mut at = pa;
-        for word in words.get(start..start + count).unwrap_or(&[]) {
+        for word in words {
             word.store(self.leaf(attributes, at), Ordering::Relaxed);
             at = at.wrapping_add(1 << shift);
         }

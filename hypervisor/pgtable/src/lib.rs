@@ -67,6 +67,7 @@
 extern crate alloc;
 
 mod build;
+mod cache;
 mod config;
 mod dirty;
 mod error;
@@ -74,6 +75,7 @@ mod fmt;
 mod format;
 mod gather;
 mod geometry;
+mod machine;
 mod map;
 mod prot;
 mod registry;
@@ -90,6 +92,7 @@ pub use build::alloc;
 pub use config::{Config, FormatId, Quirks, SIZES_4K, SIZES_16K, SIZES_64K, SplitPolicy, View};
 pub use error::{ConfigError, Error, TlbError};
 pub use gather::{FlushPolicy, Flushed, Gather, TlbOps, Unflushed};
+pub use machine::{LPAE, STAGE2_4K, V7S, alloc_in_frames};
 pub use prot::Prot;
 pub use registry::{FormatFns, RegisterError, Registry};
 pub use regs::{MaliRegs, Registers, Stage1Regs, Stage2Regs, V7sRegs};

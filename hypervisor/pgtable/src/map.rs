@@ -52,6 +52,50 @@ macro_rules! at_level {
 }
 
 impl<F: Format, M: TableMemory> Space<F, M> {
+    /// Maps one page of the last level, without runs.
+    #[inline(always)]
+    pub(crate) fn map_page(&self, iova: Iova, pa: PhysAddr, prot: Prot) -> Result<(), Error> {
+        let va = iova.get() ^ self.base;
+        let attributes = self.format.attributes(prot, F::LAST, false);
+        // The walk cache holds only addresses that are in range.
+        if pa.get() <= self.out_mask
+            && attributes != 0
+            && (va | pa.get()) & ((1 << F::shift(F::LAST)) - 1) == 0
+            && let Some(table) = self.cached_last(va)
+        {
+            let index = Self::index(F::LAST, va);
+            if F::load(table.words(), index) != 0 {
+                return Err(Error::Exists(iova));
+            }
+            F::store(table.words(), index, self.format.leaf(attributes, pa.get()));
+            table.add_live(1);
+            self.clean(table, index, 1);
+            self.sync();
+            return Ok(());
+        }
+        self.map_page_by_walk(iova, pa, prot)
+    }
+
+    #[inline(never)]
+    fn map_page_by_walk(&self, iova: Iova, pa: PhysAddr, prot: Prot) -> Result<(), Error> {
+        match F::LAST {
+            3 => self.map_at::<3>(iova, pa, 1, prot, false),
+            _ => self.map_at::<2>(iova, pa, 1, prot, false),
+        }
+    }
+
+    /// Remembers the table of the last level for `va`, if there is one.
+    pub(crate) fn remember_table(&self, va: u64) {
+        if self.start < F::LAST
+            && let Some(above) = self.table_at(va, F::LAST - 1)
+        {
+            let word = F::load(above.words(), Self::index(F::LAST - 1, va));
+            if self.next(word).is_some() {
+                self.remember(va, self.format.linked(word), true);
+            }
+        }
+    }
+
     /// Maps `count` pages of level `T` (or runs of them).
     #[inline(always)]
     pub(crate) fn map_at<const T: i8>(
@@ -88,12 +132,29 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             let piece = Piece { va, pa: pa.get(), level: T, run, pages: count as u64 };
             return self.map_pieces(|each| each(piece), prot);
         }
-        match self.descend::<T>(va) {
+        if T == F::LAST
+            && let Some(table) = self.cached_last(va)
+        {
+            self.check_free::<T>(table, chunk)?;
+            self.fill::<T>(table, chunk);
+            self.sync();
+            return Ok(());
+        }
+        self.map_chunk::<T>(chunk)
+    }
+
+    /// Maps a chunk whose table the walk cache does not know.
+    #[inline(never)]
+    fn map_chunk<const T: i8>(&self, chunk: Chunk) -> Result<(), Error> {
+        match self.descend::<T>(chunk.va) {
             Ok(reached) => {
                 self.check_free::<T>(reached.table, chunk)?;
                 self.fill::<T>(reached.table, chunk);
             }
             Err(stop) => self.map_below::<T>(&stop, chunk)?,
+        }
+        if T == F::LAST {
+            self.remember_table(chunk.va);
         }
         self.sync();
         Ok(())

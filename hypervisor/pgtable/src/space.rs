@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use palisade_hal::{Iova, PhysAddr, barrier, cache};
 use palisade_mem::{Table, TableMemory, Words};
 
+use crate::cache::WalkCache;
 use crate::config::Config;
 use crate::error::{ConfigError, Error};
 use crate::format::Format;
@@ -41,6 +42,7 @@ pub(crate) struct Space<F: Format, M: TableMemory> {
     pub table_mask: u64,
     /// Supported page sizes.
     pub sizes: u64,
+    pub cache: WalkCache,
     pub config: Config,
     pub registers: Registers,
     /// Counts the tables of this format, for the registry.
@@ -102,6 +104,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             out_mask: (1 << shape.oas) - 1,
             table_mask,
             sizes: shape.sizes,
+            cache: WalkCache::new(),
             config,
             registers,
             users: None,
@@ -111,8 +114,9 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     /// The address within the table, if all of `bytes` (at least 1) are in range.
     #[inline(always)]
     pub(crate) fn input(&self, iova: Iova, bytes: u64) -> Result<u64, Error> {
-        let va = iova.get() & self.mask;
-        if iova.get() & !self.mask != self.base || bytes - 1 > self.mask - va {
+        // With the upper bits as they must be, this leaves none of them set.
+        let va = iova.get() ^ self.base;
+        if va > self.mask || bytes - 1 > self.mask - va {
             return Err(Error::InputRange(iova));
         }
         Ok(va)
@@ -199,6 +203,9 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
         count: usize,
         prot: Prot,
     ) -> Result<(), Error> {
+        if count == 1 && pgsize == 1 << F::shift(F::LAST) && !self.runs {
+            return self.map_page(iova, pa, prot);
+        }
         match self.level_of(pgsize) {
             Some((3, _)) if F::LAST == 3 => self.map_at::<3>(iova, pa, count, prot, false),
             Some((2, run)) => self.map_at::<2>(iova, pa, count, prot, run),
@@ -219,6 +226,13 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
         count: usize,
         gather: &mut Gather<'_>,
     ) -> Result<u64, Error> {
+        if count == 1
+            && pgsize == 1 << F::shift(F::LAST)
+            && !self.runs
+            && let Some(done) = self.unmap_page(iova, gather)
+        {
+            return Ok(done);
+        }
         match self.level_of(pgsize) {
             Some((3, _)) if F::LAST == 3 => self.unmap_at::<3>(iova, count, false, gather),
             Some((2, run)) => self.unmap_at::<2>(iova, count, run, gather),
@@ -238,11 +252,8 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
     }
 
     fn iova_to_phys(&self, iova: Iova) -> Option<PhysAddr> {
-        let va = iova.get() & self.mask;
-        if iova.get() & !self.mask != self.base {
-            return None;
-        }
-        self.translate(va)
+        // With the upper bits as they must be, this leaves none of them set.
+        self.translate(iova.get() ^ self.base)
     }
 
     fn read_and_clear_dirty(

@@ -36,9 +36,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         if self.config.split == SplitPolicy::Refuse {
             return Err(Error::PartialBlock(self.iova(first)));
         }
-        // All tables first: then neither end can fail for want of memory. Each end
-        // needs at most one table per level below the root.
-        let depth = (F::LAST - self.start) as usize * 2;
+        // All tables first: then neither end can fail for want of memory.
+        let depth = self.tables_to_cut(first, last)?;
         let no_memory = Error::NoMemory(self.iova(first));
         let mut reserve = Reserve::new(self, depth).ok_or(no_memory)?;
         for edge in [first, last] {
@@ -56,6 +55,27 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             }
         }
         Ok(())
+    }
+
+    /// How many tables it takes to cut blocks at both ends.
+    fn tables_to_cut(&self, first: u64, last: u64) -> Result<usize, Error> {
+        let mut tables = 0;
+        for edge in [first, last] {
+            let found = self.find(edge)?;
+            if found.word == 0 {
+                continue;
+            }
+            for level in found.level..F::LAST {
+                let size = 1u64 << F::shift(level);
+                let (start, end) = (edge & !(size - 1), edge | (size - 1));
+                // What the first end has split already, the second need not.
+                let shared = edge == last && start == first & !(size - 1);
+                if (start < first || end > last) && (!shared || first == last) {
+                    tables += 1;
+                }
+            }
+        }
+        Ok(tables)
     }
 
     fn in_run(&self, found: &Found<'_, F::Words>) -> bool {

@@ -11,6 +11,29 @@ use crate::space::Space;
 use crate::walk::{Reached, Stop};
 
 impl<F: Format, M: TableMemory> Space<F, M> {
+    /// Unmaps one page of the last level where the walk cache knows its table;
+    /// `None` for the general way.
+    #[inline(always)]
+    pub(crate) fn unmap_page(&self, iova: Iova, gather: &mut Gather<'_>) -> Option<u64> {
+        let va = iova.get() ^ self.base;
+        let page = 1u64 << F::shift(F::LAST);
+        if va & (page - 1) != 0 {
+            return None;
+        }
+        let table = self.cached_last(va)?;
+        let index = Self::index(F::LAST, va);
+        if F::load(table.words(), index) == 0 {
+            return Some(0);
+        }
+        F::store(table.words(), index, 0);
+        self.clean(table, index, 1);
+        gather.add(iova.get(), iova.get() + (page - 1), page);
+        if table.sub_live(1) == 0 {
+            self.prune(va, F::LAST, gather);
+        }
+        Some(page)
+    }
+
     /// Unmaps `count` pages of level `T` (or runs of them).
     #[inline(always)]
     pub(crate) fn unmap_at<const T: i8>(
@@ -53,8 +76,36 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         if index + entries > Self::entries(T) || self.runs {
             return self.unmap_long::<T>(va, entries, gather);
         }
+        if T == F::LAST
+            && let Some(table) = self.cached_last(va)
+            && F::all_leaves(table.words(), index, entries)
+        {
+            F::zero(table.words(), index, entries);
+            self.clean(table, index, entries);
+            if table.sub_live(entries) == 0 {
+                self.prune(va, T, gather);
+            }
+            return Ok(entries);
+        }
+        self.unmap_chunk::<T>(va, entries, gather)
+    }
+
+    /// The same where the walk cache does not know the table, or there are holes.
+    #[inline(never)]
+    fn unmap_chunk<const T: i8>(
+        &self,
+        va: u64,
+        entries: usize,
+        gather: &mut Gather<'_>,
+    ) -> Result<usize, Error> {
         match self.descend::<T>(va) {
-            Ok(reached) => Ok(self.clear::<T>(&reached, va, entries, gather)),
+            Ok(reached) => {
+                let done = self.clear::<T>(&reached, va, entries, gather);
+                if T == F::LAST {
+                    self.remember_table(va);
+                }
+                Ok(done)
+            }
             Err(_) => self.unmap_long::<T>(va, entries, gather),
         }
     }
@@ -155,6 +206,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             }
             F::store(table.words(), index + nth, 0);
             if level < F::LAST && self.next(word).is_some() {
+                self.forget_all();
                 self.retire_tree(self.format.linked(word), level + 1, gather);
             }
         }
@@ -175,15 +227,17 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let mut gone = 0;
         while gone < tables {
             let word = F::load(parent.words(), first + gone);
-            match self.next(word) {
-                Some(table) if table.live() == Self::entries(T) => {}
+            let table = match self.next(word) {
+                Some(table) if table.live() == Self::entries(T) => table,
                 _ => break,
-            }
+            };
             F::store(parent.words(), first + gone, 0);
-            self.memory.retire(PhysAddr::new(self.format.linked(word)), &mut gather.tables);
+            let at = PhysAddr::new(self.format.linked(word));
+            self.memory.retire_table(at, table, &mut gather.tables);
             gone += 1;
         }
         if gone > 0 {
+            self.forget_all();
             self.clean(parent, first, gone);
             if parent.sub_live(gone) == 0 {
                 self.prune(va, T - 1, gather);
@@ -204,6 +258,11 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let word = F::load(parent.words(), index);
         F::store(parent.words(), index, 0);
         self.clean(parent, index, 1);
+        if T == F::LAST {
+            self.forget_last(va);
+        } else {
+            self.forget_all();
+        }
         self.memory.retire(PhysAddr::new(self.format.linked(word)), &mut gather.tables);
         if parent.sub_live(1) == 0 {
             self.prune(va, T - 1, gather);
@@ -222,6 +281,11 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             let word = F::load(parent.words(), index);
             F::store(parent.words(), index, 0);
             self.clean(parent, index, 1);
+            if level == F::LAST {
+                self.forget_last(va);
+            } else {
+                self.forget_all();
+            }
             self.memory.retire(PhysAddr::new(self.format.linked(word)), &mut gather.tables);
             if parent.sub_live(1) > 0 {
                 return;

@@ -102,17 +102,48 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         }
     }
 
-    /// Translates `va`, which is in range.
+    /// Translates `va`. The walk cache holds only what is in range.
     #[inline(always)]
     pub(crate) fn translate(&self, va: u64) -> Option<PhysAddr> {
+        if let Some((table, last)) = self.cached(va) {
+            // Each arm with constant shifts.
+            let pa = if last {
+                let word = F::load(table.words(), Self::index(F::LAST, va));
+                self.leaf_address(word, F::LAST, va)
+            } else {
+                let word = F::load(table.words(), Self::index(F::LAST - 1, va));
+                self.leaf_address(word, F::LAST - 1, va)
+            };
+            if pa.is_some() {
+                return pa;
+            }
+        }
+        self.translate_by_walk(va)
+    }
+
+    #[inline(never)]
+    fn translate_by_walk(&self, va: u64) -> Option<PhysAddr> {
+        if va > self.mask {
+            return None;
+        }
         let mut table = self.root_table(va)?;
+        let mut at = self.root.get();
         let mut level = F::TOP;
         while level <= F::LAST {
             if level >= self.start {
                 let word = F::load(table.words(), Self::index(level, va));
                 match if level < F::LAST { self.next(word) } else { None } {
-                    Some(next) => table = next,
-                    None => return self.leaf_address(word, level, va),
+                    Some(next) => {
+                        table = next;
+                        at = self.format.linked(word);
+                    }
+                    None => {
+                        let pa = self.leaf_address(word, level, va);
+                        if pa.is_some() && level >= F::LAST - 1 && level > self.start {
+                            self.remember(va, at, level == F::LAST);
+                        }
+                        return pa;
+                    }
                 }
             }
             level += 1;

@@ -10,17 +10,14 @@ use crate::tree::{Node, cell_count};
 
 const REG: &str = "reg";
 
-impl<'a> Node<'_, 'a> {
+impl Node<'_, '_> {
     /// Calls `each` with every range of `reg`, in CPU addresses. Ranges of size
     /// zero are left out.
     ///
     /// # Errors
     /// The property does not fit its cells, or no CPU address belongs to it;
     /// or the first error of `each`.
-    pub fn registers(
-        &self,
-        each: &mut dyn FnMut(Range) -> Result<(), Error<'a>>,
-    ) -> Result<(), Error<'a>> {
+    pub fn registers(&self, each: &mut dyn FnMut(Range) -> Result<(), Error>) -> Result<(), Error> {
         let chain = self.chain();
         let Some(parent) = chain.len().checked_sub(2).and_then(|index| chain.get(index)) else {
             return Ok(());
@@ -53,7 +50,7 @@ impl<'a> Node<'_, 'a> {
     ///
     /// # Errors
     /// As [`registers`](Self::registers).
-    pub fn register(&self, index: usize) -> Result<Option<Range>, Error<'a>> {
+    pub fn register(&self, index: usize) -> Result<Option<Range>, Error> {
         let mut left = index;
         let mut found = None;
         self.registers(&mut |range| {
@@ -68,12 +65,12 @@ impl<'a> Node<'_, 'a> {
     }
 
     /// The first range of `reg`, which must exist.
-    pub(crate) fn first_register(&self) -> Result<Range, Error<'a>> {
+    pub(crate) fn first_register(&self) -> Result<Range, Error> {
         self.register(0)?.ok_or_else(|| self.problem(REG, Problem::Missing))
     }
 
     /// Translates an address in the space of `chain[bus]` to the CPU's.
-    fn translate(&self, address: u64, size: u64, bus: usize) -> Result<u64, Error<'a>> {
+    fn translate(&self, address: u64, size: u64, bus: usize) -> Result<u64, Error> {
         let chain = self.chain();
         let mut address = address;
         for index in (1..=bus).rev() {

@@ -7,10 +7,9 @@ use crate::Fault;
 /// The path of a node, cut off where it is longer.
 pub type Path = ArrayString<{ palisade_board::MAX_DEVICE_PATH }>;
 
-/// Why a device tree cannot be used. Nodes are named by their own names with unit
-/// address, borrowed from the tree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Error<'a> {
+/// Why a device tree cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
     /// Its bytes are malformed.
     #[error(transparent)]
     Malformed(#[from] Fault),
@@ -20,8 +19,8 @@ pub enum Error<'a> {
     /// A property cannot be used.
     #[error("device tree: {node}: property {property}: {problem}")]
     Property {
-        /// The node.
-        node: &'a str,
+        /// The node's path.
+        node: Path,
         /// The property's name.
         property: &'static str,
         /// What is wrong with it.
@@ -30,8 +29,8 @@ pub enum Error<'a> {
     /// There are more of them than Palisade keeps.
     #[error("device tree: {node}: too many {what}")]
     TooMany {
-        /// The node.
-        node: &'a str,
+        /// The node's path.
+        node: Path,
         /// Of what.
         what: &'static str,
     },
@@ -40,10 +39,10 @@ pub enum Error<'a> {
     MemoryOverlap(u64),
     /// There is no node of this path.
     #[error("device tree: {0}: no such node")]
-    NoSuchNode(&'a str),
+    NoSuchNode(Path),
     /// The node of this path is disabled.
     #[error("device tree: {0}: the node is disabled")]
-    Disabled(&'a str),
+    Disabled(Path),
 }
 
 /// What is wrong with a property.

@@ -13,11 +13,11 @@ use crate::interrupt;
 use crate::tree::{Node, Tree, Visit, cell_count};
 
 /// Every enabled host with generic ECAM.
-pub(crate) fn read<'a>(
-    tree: &Tree<'a>,
+pub(crate) fn read(
+    tree: &Tree<'_>,
     gic: u32,
     hosts: &mut ArrayVec<PcieHost, MAX_PCIE>,
-) -> Result<(), Error<'a>> {
+) -> Result<(), Error> {
     tree.visit(&mut |node| {
         if !node.enabled() {
             return Ok(Visit::Skip);
@@ -30,7 +30,7 @@ pub(crate) fn read<'a>(
     })
 }
 
-fn host<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>, gic: u32) -> Result<PcieHost, Error<'a>> {
+fn host(tree: &Tree<'_>, node: &Node<'_, '_>, gic: u32) -> Result<PcieHost, Error> {
     let ecam = node.first_register()?;
     let (first, last) = match node.property("bus-range") {
         None => (0, 0xff),
@@ -69,7 +69,7 @@ fn host<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>, gic: u32) -> Result<PcieHost, 
     })
 }
 
-fn windows<'a>(node: &Node<'_, 'a>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error<'a>> {
+fn windows(node: &Node<'_, '_>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error> {
     const NAME: &str = "ranges";
     let chain = node.chain();
     let parent = chain.len().checked_sub(2).and_then(|index| chain.get(index));
@@ -105,12 +105,12 @@ fn windows<'a>(node: &Node<'_, 'a>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Err
     Ok(windows)
 }
 
-fn interrupt_map<'a>(
-    tree: &Tree<'a>,
-    node: &Node<'_, 'a>,
+fn interrupt_map(
+    tree: &Tree<'_>,
+    node: &Node<'_, '_>,
     gic: u32,
     (unit_mask, pin_mask): (u32, u32),
-) -> Result<ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP>, Error<'a>> {
+) -> Result<ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP>, Error> {
     const NAME: &str = "interrupt-map";
     let mut map = ArrayVec::new();
     let mut cells = node.cells(NAME);
@@ -145,11 +145,7 @@ fn interrupt_map<'a>(
     Ok(map)
 }
 
-fn id_map<'a>(
-    node: &Node<'_, 'a>,
-    name: &'static str,
-    mask: &'static str,
-) -> Result<IdMap, Error<'a>> {
+fn id_map(node: &Node<'_, '_>, name: &'static str, mask: &'static str) -> Result<IdMap, Error> {
     let mut map = IdMap { mask: node.u32(mask), entries: ArrayVec::new() };
     let mut cells = node.cells(name);
     while !cells.is_empty() {

@@ -27,12 +27,9 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new() -> Self {
-        let free = |_| Route {
-            key: AtomicU64::new(0),
-            device: AtomicU32::new(0),
-            owner: AtomicU64::new(0),
-        };
-        Self { places: core::array::from_fn(free) }
+        const FREE: Route =
+            Route { key: AtomicU64::new(0), device: AtomicU32::new(0), owner: AtomicU64::new(0) };
+        Self { places: [FREE; CAPACITY] }
     }
 
     /// Makes a place for `stream`, without an owner.

@@ -17,17 +17,16 @@ pub struct FrameTables {
     owner: Owner,
     scope: Scope,
     agents: AgentSet,
+    /// What the tags of its tables say.
+    identity: u64,
 }
 
 impl FrameTables {
-    /// Where a table's size class stands in the tag of its first frame.
-    const CLASS_SHIFT: u32 = 6;
-    const CLASS_MASK: u64 = 3 << Self::CLASS_SHIFT;
-
     /// Table memory for `owner`. `agents` are all that may walk or cache these
     /// tables, through the address space `scope`.
     pub fn new(frames: Arc<Frames>, owner: Owner, scope: Scope, agents: AgentSet) -> Self {
-        Self { frames, owner, scope, agents }
+        let identity = Tag::identity(Use::Table, owner) | 1 << Tag::CLASS_SHIFT;
+        Self { frames, owner, scope, agents, identity }
     }
 
     /// The frames beneath.
@@ -42,7 +41,8 @@ impl FrameTables {
 
     #[inline(always)]
     fn identity<W: Words>(&self) -> u64 {
-        Tag::identity(Use::Table, self.owner) | W::CLASS << Self::CLASS_SHIFT
+        // The commonest size is in it already.
+        self.identity ^ ((W::CLASS ^ 1) << Tag::CLASS_SHIFT)
     }
 }
 
@@ -57,7 +57,7 @@ impl TableMemory for FrameTables {
         for nth in 0..count as u64 {
             let at = PhysAddr::new(block.start().get() + nth * W::BYTES);
             if let Some(tag) = self.frames.tag_word(at) {
-                tag.fetch_or(W::CLASS << Self::CLASS_SHIFT, Ordering::Relaxed);
+                tag.fetch_or(W::CLASS << Tag::CLASS_SHIFT, Ordering::Relaxed);
             }
         }
         Some(block.start())
@@ -72,7 +72,7 @@ impl TableMemory for FrameTables {
 
     #[inline(always)]
     fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
-        let mask = Tag::IDENTITY | Self::CLASS_MASK;
+        let mask = Tag::IDENTITY | Tag::CLASS;
         let (pointer, tag) = self.frames.tagged(at, mask, self.identity::<W>())?;
         // SAFETY: a tag with a size class stands only on the first frame of a table
         // of that class, written by `alloc` above on a block that holds all of it;
@@ -82,11 +82,36 @@ impl TableMemory for FrameTables {
         Some(Table::new(words, tag))
     }
 
+    #[inline(always)]
+    fn retire_table<W: Words>(
+        &self,
+        at: PhysAddr,
+        table: Table<'_, W>,
+        into: &mut Option<Detached>,
+    ) {
+        if let Some(list) = into
+            && self.frames.detach_single(list, at, table.tag())
+        {
+            return;
+        }
+        self.retire(at, into);
+    }
+
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
-        let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) else { return };
-        match into {
-            Some(list) => self.frames.detach_onto(list, block),
-            None => *into = Some(self.frames.detach(block, self.scope, self.agents)),
+        let Some((_, tag)) =
+            self.frames.tagged(block, Tag::IDENTITY, self.identity & Tag::IDENTITY)
+        else {
+            return;
+        };
+        let list = match into {
+            Some(list) => list,
+            None => into.insert(self.frames.detached_list(self.scope, self.agents)),
+        };
+        if self.frames.detach_single(list, block, tag) {
+            return;
+        }
+        if let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) {
+            self.frames.detach_onto(list, block);
         }
     }
 }
@@ -119,7 +144,8 @@ mod tests {
         assert!(memory.table::<Small>(PhysAddr::new(at.get() + 8)).is_none());
         assert!(memory.table::<Small>(PhysAddr::new(0)).is_none());
         assert!(memory.table::<Small>(PhysAddr::new(u64::MAX & !0xfff)).is_none());
-        let other = FrameTables { owner: Owner::vm(4), ..memory.clone() };
+        let (frames, agents) = (memory.frames.clone(), memory.agents);
+        let other = FrameTables::new(frames, Owner::vm(4), Scope::new(1), agents);
         assert!(other.table::<Small>(at).is_none());
         let large = memory.alloc::<Large>(2).unwrap();
         let second = PhysAddr::new(large.get() + 0x1_0000);

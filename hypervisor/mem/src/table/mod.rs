@@ -37,6 +37,18 @@ pub trait TableMemory: Send + Sync {
     /// begun here if there is none. From now on [`table`](Self::table) answers
     /// `None` for it; its words stay as they are until the release.
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
+
+    /// The same for a table at `at` that was just looked up.
+    #[inline(always)]
+    fn retire_table<W: Words>(
+        &self,
+        at: PhysAddr,
+        table: Table<'_, W>,
+        into: &mut Option<Detached>,
+    ) {
+        let _ = table;
+        self.retire(at, into);
+    }
 }
 
 impl<M: TableMemory + ?Sized> TableMemory for &M {
@@ -55,5 +67,14 @@ impl<M: TableMemory + ?Sized> TableMemory for &M {
     #[inline]
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
         (**self).retire(block, into);
+    }
+    #[inline(always)]
+    fn retire_table<W: Words>(
+        &self,
+        at: PhysAddr,
+        table: Table<'_, W>,
+        into: &mut Option<Detached>,
+    ) {
+        (**self).retire_table(at, table, into);
     }
 }

@@ -219,13 +219,24 @@ impl<G: Granule> Format for Lpae<G> {
     }
 
     #[inline(always)]
+    fn is_linear(end: u64) -> bool {
+        if G::SHIFT == 16 {
+            end <= 1 << 48
+        } else if G::DS {
+            end <= 1 << 50
+        } else {
+            true
+        }
+    }
+
+    #[inline(always)]
     fn link(&self, pa: u64, _level: i8) -> u64 {
         Self::encode(pa) | self.style.table
     }
 
     #[inline(always)]
     fn linked(&self, word: u64) -> u64 {
-        Self::decode(word ^ self.style.table)
+        Self::decode(word.wrapping_sub(self.style.table))
     }
 
     #[inline(always)]
