@@ -123,7 +123,8 @@ pub const STREAM_ENTRY: u32 = BASE + 12;
 pub const COMMANDS: u32 = BASE + 13;
 
 /// `RESUME(X1 = device, X2 = stall tag, X3 = answer)`: answers a stalled transaction, see
-/// [`StallAnswer`](crate::StallAnswer).
+/// [`StallAnswer`](crate::StallAnswer). Each is answered once; one that did not fit the ring, or
+/// came while 256 were unanswered, was aborted by the hypervisor.
 ///
 /// Errors: `NOT_FOUND`, `INVALID`, `NOT_SUPPORTED`, `HARDWARE`. One command.
 pub const RESUME: u32 = BASE + 14;

@@ -7,11 +7,14 @@ use crate::{Interrupt, Range};
 /// Longest path of a device, in bytes.
 pub const MAX_DEVICE_PATH: usize = 80;
 
-/// A device outside PCI, as the device tree describes it.
+/// A device outside PCI, as the device tree describes it. Texts are borrowed from the
+/// tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PlainDevice {
+pub struct PlainDevice<'a> {
     /// Its full path, unit addresses included.
     pub path: ArrayString<MAX_DEVICE_PATH>,
+    /// Its `compatible`: texts, each with a NUL at its end.
+    pub compatible: &'a [u8],
     /// Its register ranges, in CPU addresses.
     pub registers: ArrayVec<Range, 8>,
     /// Its interrupts.
@@ -20,6 +23,8 @@ pub struct PlainDevice {
     pub bus_master: Option<BusMaster>,
     /// SMMU phandle and StreamID of each of its streams (`iommus`).
     pub streams: ArrayVec<(u32, u32), 4>,
+    /// Enabled devices whose registers share a page of 4 KiB with its own.
+    pub neighbours: ArrayVec<ArrayString<MAX_DEVICE_PATH>, 4>,
 }
 
 /// Why a device must be taken for one that accesses memory by itself.

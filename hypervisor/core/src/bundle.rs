@@ -33,15 +33,6 @@ pub(crate) fn open(
     Ok(Some(Box::leak(Box::new(bundle))))
 }
 
-/// Tells what is wrong with VMs that cannot run.
-pub(crate) fn refuse(bundle: &Bundle<'_>) {
-    for (index, entry) in bundle.entries().iter().enumerate() {
-        if let Err(error) = &entry.vm {
-            refused(entry.name, index, error);
-        }
-    }
-}
-
 /// Tells that one VM is refused, and why.
 pub(crate) fn refused(name: &str, index: usize, error: &dyn core::fmt::Display) {
     log::error!("vm {name} is refused: {error}");

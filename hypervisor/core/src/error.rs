@@ -15,7 +15,7 @@ pub(crate) enum Error {
     Tree(#[from] palisade_fdt::Fault),
     /// The device tree describes no machine that can be used.
     #[error("device tree: {0}")]
-    Board(#[from] palisade_fdt::Error),
+    Board(#[from] palisade_fdt::Error<'static>),
     /// No RAM is free.
     #[error("no usable RAM is left beside image, device tree, bundle and reservations")]
     NoMemory,

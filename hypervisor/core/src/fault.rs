@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-use palisade_iommu::{DeviceId, Fault, Iommus};
+use palisade_iommu::{DeviceId, Fault};
 
 use crate::report::Record;
+use crate::system::System;
 
 /// Records taken from one queue at a time.
 const BUDGET: usize = 64;
@@ -22,21 +23,22 @@ impl fmt::Display for Name {
 
 /// Empties the event queues and tells the operator. Runs on any core, holds no
 /// lock while it writes.
-pub(crate) fn drain(iommus: &Iommus, vm: &dyn Fn(u16) -> &'static str) {
+pub(crate) fn drain(system: &System) {
+    let iommus = &system.iommus;
     for instance in iommus.instances() {
         if iommus.drain(&instance, BUDGET).overflowed {
             log::warn!("SMMU {:#x}: events were lost", instance.phandle());
         }
     }
-    let lost = iommus.take_operator_faults(&mut |fault| tell(fault, vm));
+    let lost = iommus.take_operator_faults(&mut |fault| tell(fault, system));
     if lost > 0 {
         log::warn!("{lost} SMMU faults were not shown");
     }
 }
 
-fn tell(fault: &Fault, vm: &dyn Fn(u16) -> &'static str) {
+fn tell(fault: &Fault, system: &System) {
     let record = &fault.record;
-    let owner = fault.owner.map(|owner| vm(owner.index()));
+    let owner = fault.owner.map(|owner| system.vm_name(owner.index()));
     let mut raw = [0; 32];
     for (bytes, word) in raw.chunks_exact_mut(8).zip(record.raw) {
         bytes.copy_from_slice(&word.to_le_bytes());

@@ -2,8 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
+use palisade_bundle::Bundle;
 use palisade_fdt::Tree;
 use palisade_gic::Gic;
 use palisade_hal::cpu;
@@ -16,7 +18,10 @@ use crate::error::Error;
 use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
-use crate::{bundle, console, heap, interrupts, logger, memory, pcie, posture, secondaries, smmus};
+use crate::{
+    bundle, console, fault, heap, host, interrupts, logger, memory, pcie, secondaries, smmus, unit,
+    work,
+};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -54,23 +59,62 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let frames = take_memory(context, board, bytes)?;
     let gic = interrupts::bring_up(board, context.machine)?;
     gic.init_cpu(cpu::index(), cpu::affinity())?;
+    let cpus = Arc::new(frames.register_agent("CPUs")?);
     // 8 bits of VMID: what every core has.
-    let iommus = Iommus::new(palisade_bundle::MAX_VMS as u16, 8);
+    let iommus = Arc::new(Iommus::new(palisade_bundle::MAX_VMS as u16, 8));
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let book = pcie::enumerate(board, context.machine);
     pcie::announce(&book, &iommus);
-    let system = system::publish(System { board, frames, gic, iommus, book });
+    let system = System::new(board, frames, gic, cpus, iommus, book);
+    let system = system::publish(system);
     interrupts::claim_all(system);
     let cores = secondaries::start(system.board, context.machine);
     log::info!("{} cores up", cores.len());
-    let image = &context.image;
-    match bundle::open(board, context.machine, image, cores.len())? {
-        Some(bundle) => bundle::refuse(bundle),
+    match bundle::open(board, context.machine, &context.image, cores.len())? {
+        Some(bundle) => run_bundle(system, bundle, &cores),
         None => log::info!("no bundle: there is nothing to run"),
     }
-    posture::print(&system.iommus, &system.book, &|vm| system.vm_name(vm));
+    fault::drain(system);
+    system.tell_posture();
+    host::tell_timing();
     footprint(&system.frames);
     Ok(())
+}
+
+/// Builds every VM that can be, runs them, and comes back when all have ended.
+fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: &[usize]) {
+    system.set_names(bundle.entries().iter().map(|entry| entry.name).collect());
+    bundle.entries().iter().for_each(|entry| console::add_vm(entry.name));
+    let mut left = cores.iter().copied();
+    let mut units = Vec::new();
+    for (index, entry) in bundle.entries().iter().enumerate() {
+        let built = match &entry.vm {
+            Ok(vm) => {
+                let own = left.by_ref().take(vm.vcpus).collect();
+                unit::build(system, vm, index, own)
+            }
+            Err(error) => {
+                bundle::refused(entry.name, index, error);
+                continue;
+            }
+        };
+        match built {
+            Ok(unit) => units.push(unit),
+            Err(error) => bundle::refused(entry.name, index, &error),
+        }
+    }
+    for unit in &units {
+        unit.tell("built", None);
+        unit.tell_ram();
+    }
+    system.tell_posture();
+    work::set_left(units.len());
+    system.set_units(units);
+    system.units().iter().for_each(|unit| unit.boot(system));
+    work::run(system, 0);
+    while !work::all_ended() {
+        work::nap(system);
+    }
 }
 
 fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::system::System;
 use crate::{console, fault};
 
-/// Priority of the hypervisor's own interrupts: before the guests'.
+/// Priority of every line that is switched on here.
 const PRIORITY: u8 = 0x80;
 
 fn map(machine: &dyn Machine, range: &Range) -> Result<Mmio, Error> {
@@ -53,17 +53,27 @@ pub(crate) fn bring_up(board: &BoardInfo<'_>, machine: &dyn Machine) -> Result<A
 /// A line that cannot be is named; the hypervisor lives without.
 pub(crate) fn claim(gic: &AnyGic, line: Option<Interrupt>, what: &str) {
     let Some(line) = line else { return };
+    if let Err(error) = route(gic, line, 0) {
+        log::error!("interrupt {} of the {what}: {error}", line.intid);
+    }
+}
+
+/// Sends a device's line to the core of a VM and switches it on; the guest ends
+/// it. A line that cannot be is named; the device works without interrupts.
+pub(crate) fn forward(gic: &AnyGic, line: Interrupt, core: usize, vm: &str) {
+    if let Err(error) = route(gic, line, core) {
+        log::error!("interrupt {} of vm {vm}: {error}", line.intid);
+    }
+}
+
+fn route(gic: &AnyGic, line: Interrupt, core: usize) -> Result<(), palisade_gic::GicError> {
     let trigger = match line.trigger {
         Trigger::Edge => palisade_gic::Trigger::Edge,
         Trigger::Level => palisade_gic::Trigger::Level,
     };
-    let done = gic
-        .configure(line.intid, trigger, PRIORITY)
-        .and_then(|()| gic.route(line.intid, 0))
-        .and_then(|()| gic.set_enabled(line.intid, true));
-    if let Err(error) = done {
-        log::error!("interrupt {} of the {what}: {error}", line.intid);
-    }
+    gic.configure(line.intid, trigger, PRIORITY)?;
+    gic.route(line.intid, core)?;
+    gic.set_enabled(line.intid, true)
 }
 
 /// Switches on the hypervisor's own lines: the UART's input, the SMMUs' events
@@ -93,7 +103,7 @@ pub(crate) fn handle(system: &System, intid: u32) -> bool {
         [smmu.eventq, smmu.gerror, smmu.cmdq_sync, smmu.priq, smmu.combined].into_iter().any(is)
     });
     if smmu {
-        fault::drain(&system.iommus, &|vm| system.vm_name(vm));
+        fault::drain(system);
     }
     smmu
 }

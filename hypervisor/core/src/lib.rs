@@ -16,6 +16,7 @@ mod context;
 mod error;
 mod fault;
 mod heap;
+mod host;
 mod init;
 mod interrupts;
 mod logger;
@@ -30,6 +31,8 @@ mod report;
 mod secondaries;
 mod smmus;
 mod system;
+mod unit;
+mod work;
 
 pub use init::start;
 pub use panic::fatal;

@@ -70,7 +70,8 @@ pub(crate) fn print<'a>(iommus: &Iommus, book: &Passthrough, vm: &dyn Fn(u16) ->
             shown.push(device);
             // A device may be owned without being kept in: then its owner is not the stream's.
             let row = row_of(device);
-            let owner = entry.owner.map(|owner| owner.index()).or(row.and_then(|row| row.owner));
+            let open = row.filter(|row| !row.isolated).and_then(|row| row.owner);
+            let owner = entry.owner.map(|owner| owner.index()).or(open);
             Line {
                 stream: Some(entry.stream.get()),
                 device,

@@ -7,7 +7,7 @@ use palisade_board::{BoardInfo, Cpu, EnableMethod};
 use palisade_gic::Gic;
 use palisade_hal::Deadline;
 
-use crate::system;
+use crate::{system, work};
 use palisade_hal::cpu::{self, Counter};
 use palisade_hal::machine::{Conduit, MAX_CPUS, Machine, MapKind, StartMethod};
 
@@ -76,20 +76,26 @@ fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: u
 
 /// Where every core but the first enters.
 pub fn secondary(index: usize) -> ! {
-    let Some(system) = system::get() else { idle() };
+    let Some(system) = system::get() else { stay() };
     if let Err(error) = system.gic.init_cpu(index, cpu::affinity()) {
         log::error!("core {index} stays idle: {error}");
-        idle();
+        stay();
     }
     log::debug!("core {index} is up, affinity {:#x}", cpu::affinity());
     if let Some(online) = ONLINE.get(index) {
         online.store(true, Ordering::Release);
     }
-    idle()
+    while !system.is_built() {
+        work::nap(system);
+    }
+    work::run(system, index);
+    loop {
+        work::nap(system);
+    }
 }
 
 /// This core has nothing to do, for good.
-fn idle() -> ! {
+fn stay() -> ! {
     loop {
         cpu::wfi();
     }

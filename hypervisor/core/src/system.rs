@@ -1,34 +1,95 @@
 //! What the hypervisor owns, once it is up.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
-use palisade_gic::AnyGic;
+use palisade_gic::{AnyGic, Gic, KICK_SGI};
 use palisade_iommu::Iommus;
-use palisade_mem::Frames;
+use palisade_mem::{Agent, Frames};
 use palisade_vm::passthrough::Passthrough;
 use spin::Once;
+
+use crate::unit::Unit;
+use crate::{mux, posture};
 
 /// The instances of everything there is one of.
 pub(crate) struct System {
     pub(crate) board: &'static BoardInfo<'static>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) gic: AnyGic,
-    pub(crate) iommus: Iommus,
+    /// The voice of the CPUs' stage-2 TLBs.
+    pub(crate) cpus: Arc<Agent>,
+    pub(crate) iommus: Arc<Iommus>,
+    /// Who owns which device.
     pub(crate) book: Passthrough,
-}
-
-impl System {
-    /// The name of a VM by its index.
-    pub(crate) fn vm_name(&self, _index: u16) -> &'static str {
-        "-"
-    }
-
-    /// A byte that came in on the wire.
-    pub(crate) fn input(&self, _channel: u8, _byte: u8) {}
+    units: Once<Vec<Unit>>,
+    names: Once<Vec<&'static str>>,
 }
 
 static SYSTEM: Once<System> = Once::new();
+
+impl System {
+    /// A system without VMs.
+    pub(crate) fn new(
+        board: &'static BoardInfo<'static>,
+        frames: Arc<Frames>,
+        gic: AnyGic,
+        cpus: Arc<Agent>,
+        iommus: Arc<Iommus>,
+        book: Passthrough,
+    ) -> Self {
+        let (units, names) = (Once::new(), Once::new());
+        Self { board, frames, gic, cpus, iommus, book, units, names }
+    }
+
+    /// The VMs; none before they are built.
+    pub(crate) fn units(&self) -> &[Unit] {
+        self.units.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the VMs are built, however many there are.
+    pub(crate) fn is_built(&self) -> bool {
+        self.units.is_completed()
+    }
+
+    /// Publishes the VMs; the other cores wait for it.
+    pub(crate) fn set_units(&self, units: Vec<Unit>) {
+        self.units.call_once(|| units);
+        self.wake_all();
+    }
+
+    /// Publishes the names of all VMs of the manifest, refused ones included.
+    pub(crate) fn set_names(&self, names: Vec<&'static str>) {
+        self.names.call_once(|| names);
+    }
+
+    /// The name of a VM by its index.
+    pub(crate) fn vm_name(&self, index: u16) -> &'static str {
+        self.names.get().and_then(|names| names.get(usize::from(index))).copied().unwrap_or("-")
+    }
+
+    /// Prints the DMA posture.
+    pub(crate) fn tell_posture(&self) {
+        posture::print(&self.iommus, &self.book, &|vm| self.vm_name(vm));
+    }
+
+    /// Has every core look at its orders.
+    pub(crate) fn wake_all(&self) {
+        for core in 0..palisade_hal::machine::MAX_CPUS.min(self.board.cpus.len()) {
+            self.gic.send_sgi(core, KICK_SGI);
+        }
+    }
+
+    /// A byte that came in on the wire: for the VM whose channel it is.
+    pub(crate) fn input(&self, channel: u8, byte: u8) {
+        let Some(vm) = channel.checked_sub(mux::FIRST_VM) else { return };
+        if let Some(unit) = self.units().iter().find(|unit| unit.vm.index() == usize::from(vm)) {
+            // What the guest does not take in time is lost, as on a real line.
+            unit.vm.input(&[byte], &self.gic);
+        }
+    }
+}
 
 /// Publishes the system; secondaries wait for it.
 pub(crate) fn publish(system: System) -> &'static System {

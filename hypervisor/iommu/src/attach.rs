@@ -9,9 +9,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use crate::device::DeviceId;
 use crate::domain::{Domain, DomainKind};
-use crate::driver::{Drained, DriverError, Invalidation, StreamPolicy, StreamState};
+use crate::driver::{Drained, DriverError, Invalidation, Response, StreamPolicy, StreamState};
 use crate::error::Error;
 use crate::fault::{Fault, Owner};
 use crate::group::{Attachment, Condition, Group, Idle, Mode, State};
@@ -21,6 +23,8 @@ use crate::registry::Iommus;
 /// Records that a detach takes from the queue at most before it lets the owner go.
 const DRAIN_ROUNDS: usize = 64;
 const DRAIN_BUDGET: usize = 256;
+/// Records of one drain at most, so that a stall among them is never forgotten.
+const STALLS_PER_DRAIN: usize = 256;
 
 /// One line of the posture report.
 #[derive(Clone, Debug)]
@@ -65,16 +69,17 @@ impl Iommus {
             return Err(Error::NotReady { device, phandle });
         }
         self.fits(instance, domain, device)?;
-        domain.enter(instance)?;
+        let ats: &[_] = if policy.ats { &state.streams } else { &[] };
+        domain.enter(instance, ats)?;
         // Routed before the first transaction can fault, so that none is charged to nobody.
         self.route(instance, &state, domain.owner());
         for (done, &stream) in state.streams.iter().enumerate() {
             if let Err(error) = configure(instance, stream, domain, policy) {
                 let back = abort_all(instance, state.streams.iter().take(done).rev())
-                    .and(if done > 0 { forget(instance, domain, &[]) } else { Ok(()) });
+                    .and(if done > 0 { forget(instance, domain, ats) } else { Ok(()) });
                 let clean = back.is_ok() && !is_fatal(error);
                 self.route(instance, &state, None);
-                domain.leave(instance, clean);
+                domain.leave(instance, ats, clean);
                 if !clean {
                     state.condition = Condition::Dead;
                 }
@@ -111,8 +116,9 @@ impl Iommus {
             return Ok(());
         }
         self.fits(instance, domain, device)?;
-        domain.enter(instance)?;
         let (old, policy) = (attachment.domain.clone(), attachment.policy);
+        let ats: &[_] = if policy.ats { streams } else { &[] };
+        domain.enter(instance, ats)?;
         for (done, &stream) in streams.iter().enumerate() {
             let Err(error) = configure(instance, stream, domain, policy) else { continue };
             let mut back = if is_fatal(error) { Err(error) } else { Ok(()) };
@@ -120,17 +126,16 @@ impl Iommus {
                 back = back.and_then(|()| configure(instance, stream, &old, policy));
             }
             if done > 0 {
-                back = back.and_then(|()| forget(instance, domain, &[]));
+                back = back.and_then(|()| forget(instance, domain, ats));
             }
-            domain.leave(instance, back.is_ok());
+            domain.leave(instance, ats, back.is_ok());
             if back.is_err() {
                 self.kill(group, &mut state);
             }
             return Err(error.into());
         }
-        let ats: &[_] = if policy.ats { streams } else { &[] };
         let forgotten = forget(instance, &old, ats);
-        old.leave(instance, forgotten.is_ok());
+        old.leave(instance, ats, forgotten.is_ok());
         attachment.domain = domain.clone();
         forgotten.map_err(Error::from)
     }
@@ -169,7 +174,7 @@ impl Iommus {
                 answer = answer.and(instance.driver().destroy_contexts(stream, &**view));
             }
         }
-        domain.leave(instance, answer.is_ok());
+        domain.leave(instance, streams, answer.is_ok());
         state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
         answer.map_err(Error::from)
     }
@@ -200,20 +205,29 @@ impl Iommus {
     }
 
     /// Takes at most `budget` records from the instance's event queue, each to its owner's log
-    /// and to the operator's. Takes no lock but the logs' (and the driver's queue).
+    /// and to the operator's. Takes no lock but the logs' (and the driver's queues). A stalled
+    /// transaction whose record reaches no owner is aborted: nobody else would ever answer it.
     pub fn drain(&self, instance: &Instance, budget: usize) -> Drained {
+        let mut orphans = ArrayVec::<_, STALLS_PER_DRAIN>::new();
+        let budget = budget.min(STALLS_PER_DRAIN);
         let mut sink = |record: &crate::driver::FaultRecord| {
             let route = instance.routes().find(record.stream);
             let owner = route.and_then(|(_, owner)| owner);
             let owner = owner.filter(|&owner| self.owners.is_open(owner));
             let device = route.map(|(device, _)| device);
             let fault = Fault { phandle: instance.phandle(), device, owner, record: *record };
-            if let Some(owner) = owner {
-                self.owners.deliver(owner, fault);
+            let delivered = owner.is_some_and(|owner| self.owners.deliver(owner, fault));
+            if let (Some(tag), false) = (record.stall, delivered) {
+                let _ = orphans.try_push((record.stream, tag));
             }
             self.operator.lock().push(fault);
         };
-        instance.driver().drain_events(&mut sink, budget)
+        let drained = instance.driver().drain_events(&mut sink, budget);
+        for (stream, tag) in orphans {
+            // A failure has already made the driver abort the stream.
+            let _ = instance.driver().resume(stream, tag, Response::Abort);
+        }
+        drained
     }
 
     /// Hands every fault that the operator has not seen to `sink`, oldest first, and answers
@@ -291,7 +305,12 @@ pub(crate) fn abort_all<'a>(
     instance: &Instance,
     streams: impl Iterator<Item = &'a palisade_hal::StreamId>,
 ) -> Result<(), DriverError> {
-    streams.fold(Ok(()), |answer, &stream| answer.and(instance.abort(stream)))
+    let mut answer = Ok(());
+    for &stream in streams {
+        let aborted = instance.abort(stream);
+        answer = answer.and(aborted);
+    }
+    answer
 }
 
 /// Makes the instance forget the domain, and the devices of `streams` everything.

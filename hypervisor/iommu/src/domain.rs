@@ -7,11 +7,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_hal::{Ipa, Vmid};
+use palisade_hal::{Iova, Ipa, StreamId, Vmid};
 use palisade_mem::{AgentSet, Proof, Scope};
 use spin::Mutex;
 
-use crate::driver::{Invalidation, StageTwo};
+use crate::driver::{DriverError, Invalidation, StageTwo};
 use crate::error::Error;
 use crate::fault::Owner;
 use crate::instance::Instance;
@@ -53,6 +53,39 @@ struct Member {
     groups: u32,
     /// Some of them are nested, so combined entries may exist.
     nested: u32,
+    /// Streams whose devices hold translations themselves (ATS).
+    device_tlbs: Vec<StreamId>,
+}
+
+impl Member {
+    /// Makes the IOMMU forget, and then the devices' own TLBs: asked the other way round, a
+    /// device could fetch anew what the IOMMU still holds.
+    fn flush(&self, vmid: Vmid, what: Flush) -> Result<(), DriverError> {
+        let batch = match what {
+            Flush::All => [Invalidation::Vmid(vmid), Invalidation::StageOneOf(vmid)],
+            Flush::Range { start, size, leaf } => [
+                Invalidation::StageTwo { vmid, start, size, granule: 4096, leaf },
+                Invalidation::StageOneOf(vmid),
+            ],
+        };
+        // VMALL takes stage 1 with it; a range leaves combined entries behind.
+        let count = match what {
+            Flush::Range { .. } if self.nested > 0 => 2,
+            _ => 1,
+        };
+        let driver = self.instance.driver();
+        driver.invalidate(batch.get(..count).unwrap_or(&batch))?;
+        for &stream in &self.device_tlbs {
+            // A nested device is addressed by what its guest maps, not by IPAs.
+            let (start, size) = match what {
+                Flush::Range { start, size, .. } if self.nested == 0 => (start.get(), size),
+                _ => (0, u64::MAX),
+            };
+            let start = Iova::new(start);
+            driver.invalidate(&[Invalidation::Device { stream, substream: None, start, size }])?;
+        }
+        Ok(())
+    }
 }
 
 struct State {
@@ -130,19 +163,7 @@ impl Domain {
         let mut answer = Ok(());
         for member in &state.members {
             let ticket = member.instance.agent().begin(self.scope);
-            let batch = match what {
-                Flush::All => [Invalidation::Vmid(vmid), Invalidation::StageOneOf(vmid)],
-                Flush::Range { start, size, leaf } => [
-                    Invalidation::StageTwo { vmid, start, size, granule: 4096, leaf },
-                    Invalidation::StageOneOf(vmid),
-                ],
-            };
-            // VMALL takes stage 1 with it; a range leaves combined entries behind.
-            let count = match what {
-                Flush::Range { .. } if member.nested > 0 => 2,
-                _ => 1,
-            };
-            match member.instance.driver().invalidate(batch.get(..count).unwrap_or(&batch)) {
+            match member.flush(vmid, what) {
                 Ok(()) => proof.add(ticket.complete()),
                 Err(error) => answer = answer.and(Err(error.into())),
             }
@@ -150,26 +171,40 @@ impl Domain {
         answer
     }
 
-    /// Counts a group in that is about to be attached through `instance`.
-    pub(crate) fn enter(&self, instance: &Arc<Instance>) -> Result<(), Error> {
+    /// Counts a group in that is about to be attached through `instance`; the devices of
+    /// `device_tlbs` will hold translations themselves.
+    pub(crate) fn enter(
+        &self,
+        instance: &Arc<Instance>,
+        device_tlbs: &[StreamId],
+    ) -> Result<(), Error> {
         let mut state = self.state.lock();
         if state.retired {
             return Err(Error::Domain);
         }
         if let Some(member) = find(&mut state.members, instance) {
+            member.device_tlbs.try_reserve(device_tlbs.len()).map_err(|_| Error::NoMemory)?;
+            member.device_tlbs.extend_from_slice(device_tlbs);
             member.groups += 1;
             return Ok(());
         }
         state.members.try_reserve(1).map_err(|_| Error::NoMemory)?;
-        state.members.push(Member { instance: instance.clone(), groups: 1, nested: 0 });
+        let mut own = Vec::new();
+        own.try_reserve_exact(device_tlbs.len()).map_err(|_| Error::NoMemory)?;
+        own.extend_from_slice(device_tlbs);
+        let instance = instance.clone();
+        state.members.push(Member { instance, groups: 1, nested: 0, device_tlbs: own });
         Ok(())
     }
 
-    /// Counts a group out. `clean`: its IOMMU has forgotten the domain since the group's last
-    /// transaction; else the IOMMU stays a member for good.
-    pub(crate) fn leave(&self, instance: &Arc<Instance>, clean: bool) {
+    /// Counts a group out. `clean`: its IOMMU and the devices of `device_tlbs` have forgotten the
+    /// domain since the group's last transaction; else the IOMMU stays a member for good.
+    pub(crate) fn leave(&self, instance: &Arc<Instance>, device_tlbs: &[StreamId], clean: bool) {
         let mut state = self.state.lock();
         if let Some(member) = find(&mut state.members, instance) {
+            if clean {
+                member.device_tlbs.retain(|stream| !device_tlbs.contains(stream));
+            }
             member.groups = member.groups.saturating_sub(1);
             if member.groups == 0 && clean {
                 state.members.retain(|member| !Arc::ptr_eq(&member.instance, instance));

@@ -225,7 +225,7 @@ impl Iommus {
         let instance = group.instance();
         let _ = abort_all(instance, state.streams.iter());
         if let Some(attachment) = state.attachment.take() {
-            attachment.domain.leave(instance, false);
+            attachment.domain.leave(instance, &[], false);
         }
         state.condition = Condition::Dead;
         for &stream in &state.streams {

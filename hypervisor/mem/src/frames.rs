@@ -483,8 +483,7 @@ impl Frames {
         let Some(pointer) = self.map.pointer(block.pa, block.bytes()) else { return };
         // SAFETY: the block is ours, mapped, and nobody's: it was just taken from
         // the allocator, or was proven unreachable.
-        unsafe { pointer.write_bytes(0, block.bytes() as usize) };
-        cache::clean_invalidate(pointer.as_ptr(), block.bytes() as usize);
+        unsafe { cache::zero(pointer.as_ptr(), block.bytes() as usize) };
     }
 
     fn tag_at(&self, index: u32) -> Option<Tag> {

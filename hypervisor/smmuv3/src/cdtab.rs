@@ -1,7 +1,6 @@
 //! Context-descriptor tables that the hypervisor owns (§3.3.3, §5.3, §5.4): linear, or two levels
 //! with 64 KiB leaves on demand.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use palisade_hal::{StreamId, SubstreamId};
@@ -10,6 +9,7 @@ use palisade_mem::{Agent, Frames};
 
 use crate::features::Features;
 use crate::memory::Table;
+use crate::small::Small;
 use crate::spec::{L1cd, S1Fmt, Words};
 
 /// log2 of the CDs in a leaf of 64 KiB.
@@ -29,7 +29,7 @@ struct Fetched {
 
 enum Shape {
     Linear(Fetched),
-    TwoLevel { first: Fetched, leaves: BTreeMap<u32, Fetched> },
+    TwoLevel { first: Fetched, leaves: Small<Fetched> },
 }
 
 /// One stream's table.
@@ -79,7 +79,7 @@ impl ContextTable {
             Shape::Linear(publish(frames, CD_BYTES << bits, coherent, view)?)
         } else {
             let first = publish(frames, 8 << (bits - LEAF_BITS), coherent, view)?;
-            Shape::TwoLevel { first, leaves: BTreeMap::new() }
+            Shape::TwoLevel { first, leaves: Small::new() }
         };
         Ok(Self { shape, bits })
     }
@@ -127,16 +127,17 @@ impl ContextTable {
         self.check(substream)?;
         let Shape::TwoLevel { first, leaves } = &mut self.shape else { return Ok(false) };
         let index = substream.get() >> LEAF_BITS;
-        if leaves.contains_key(&index) {
+        if leaves.contains(index) {
             return Ok(false);
         }
+        leaves.reserve()?;
         let leaf = publish(frames, CD_BYTES << LEAF_BITS, coherent, view)?;
         let mut descriptor = [0];
         L1cd::V.set(&mut descriptor, 1);
         L1cd::L2_PTR.set_address(&mut descriptor, leaf.fetch);
         first.table.store(index as usize, descriptor[0]);
         first.table.publish(index as usize, 1);
-        leaves.insert(index, leaf);
+        leaves.put(index, leaf);
         Ok(true)
     }
 
@@ -154,9 +155,8 @@ impl ContextTable {
         match &self.shape {
             Shape::Linear(table) => Ok((&table.table, substream.get() as usize * CD_WORDS)),
             Shape::TwoLevel { leaves, .. } => {
-                let leaf = leaves
-                    .get(&(substream.get() >> LEAF_BITS))
-                    .ok_or(DriverError::State(stream))?;
+                let leaf =
+                    leaves.get(substream.get() >> LEAF_BITS).ok_or(DriverError::State(stream))?;
                 let index = (substream.get() & ((1 << LEAF_BITS) - 1)) as usize;
                 Ok((&leaf.table, index * CD_WORDS))
             }

@@ -67,6 +67,8 @@ impl<E: Env> Smmu<E> {
         streams: &mut Streams,
         stream: StreamId,
     ) -> Result<(), DriverError> {
+        // So that noting what fails later needs no memory.
+        streams.dead.reserve()?;
         match streams.table.prepare(stream)? {
             Prepared::Present => Ok(()),
             // Leaf = 0: the L1STD that said "none" may be cached (§5.1.1).
@@ -136,7 +138,7 @@ impl<E: Env> Smmu<E> {
         stream: StreamId,
         target: &Ste,
     ) -> Result<(), DriverError> {
-        if streams.dead.contains(&stream.get()) {
+        if streams.dead.contains(stream.get()) {
             return Err(DriverError::Timeout(stream));
         }
         self.prepare_entry(streams, stream)?;
@@ -165,8 +167,8 @@ impl<E: Env> Smmu<E> {
         streams: &mut Streams,
         stream: StreamId,
     ) -> Result<(), DriverError> {
-        let ats = streams.policies.remove(&stream.get()).is_some_and(|policy| policy.ats);
-        if streams.dead.contains(&stream.get()) {
+        let ats = streams.policies.take(stream.get()).is_some_and(|policy| policy.ats);
+        if streams.dead.contains(stream.get()) {
             return Ok(());
         }
         let Some(current) = streams.table.read(stream) else {
@@ -200,8 +202,8 @@ impl<E: Env> Smmu<E> {
         stream: StreamId,
         error: QueueError,
     ) -> DriverError {
-        streams.policies.remove(&stream.get());
-        streams.dead.insert(stream.get());
+        streams.policies.take(stream.get());
+        streams.dead.put(stream.get(), ());
         if let Ok((table, first)) = streams.table.entry(stream) {
             table.store(first, ste_abort().0[0]);
             table.publish(first, 1);

@@ -113,7 +113,7 @@ impl<E: Env> Smmu<E> {
     }
 
     fn table_of(streams: &Streams, stream: StreamId) -> Result<&ContextTable, DriverError> {
-        streams.contexts.get(&stream.get()).ok_or(DriverError::State(stream))
+        streams.contexts.get(stream.get()).ok_or(DriverError::State(stream))
     }
 
     /// Brings the descriptor of `substream` to `target`, by way of a quiesced one where there is

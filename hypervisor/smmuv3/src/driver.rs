@@ -36,9 +36,10 @@ impl<E: Env> Smmu<E> {
         Ste::MEV.set(&mut ste.0, 1);
         // A stall that starts under the old configuration would survive it.
         let before = self.read_state(streams, stream);
+        streams.policies.reserve()?;
         self.set_entry(streams, stream, &ste)?;
         let ats = Ste::EATS.get(&ste.0) == Eats::Full as u64;
-        streams.policies.insert(stream.get(), StreamPolicy { ats, ..policy });
+        streams.policies.put(stream.get(), StreamPolicy { ats, ..policy });
         if before == StreamState::Abort {
             // The event lock is never waited for under the configuration lock.
             if let Some(mut inputs) = self.inputs.try_lock() {
@@ -75,8 +76,9 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         self.check_alive()?;
         let ste = ste_bypass(self.features.image());
         let mut streams = self.streams.lock();
+        streams.policies.reserve()?;
         self.set_entry(&mut streams, stream, &ste)?;
-        streams.policies.insert(stream.get(), StreamPolicy::default());
+        streams.policies.put(stream.get(), StreamPolicy::default());
         Ok(())
     }
 
@@ -103,11 +105,13 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             return Err(DriverError::Unsupported("stage 1"));
         }
         let mut streams = self.streams.lock();
-        if streams.contexts.contains_key(&stream.get()) {
+        if streams.contexts.contains(stream.get()) {
             return Err(DriverError::State(stream));
         }
+        streams.contexts.reserve()?;
+        streams.dead.reserve()?;
         let table = ContextTable::new(&self.frames, &self.features, bits, view)?;
-        streams.contexts.insert(stream.get(), table);
+        streams.contexts.put(stream.get(), table);
         Ok(())
     }
 
@@ -121,7 +125,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         if self.is_alive() && !matches!(state, StreamState::Abort | StreamState::Stage2) {
             return Err(DriverError::State(stream));
         }
-        let table = streams.contexts.remove(&stream.get()).ok_or(DriverError::State(stream))?;
+        let table = streams.contexts.take(stream.get()).ok_or(DriverError::State(stream))?;
         drop(streams);
         let forget = || self.run_all(&[Cmd::cfgi_cd_all(stream)]);
         table.destroy(&self.agent, view, &forget)
@@ -140,7 +144,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             return Err(DriverError::Unsupported("stage 1"));
         }
         let mut streams = self.streams.lock();
-        let contexts = streams.contexts.get(&stream.get()).ok_or(DriverError::State(stream))?;
+        let contexts = streams.contexts.get(stream.get()).ok_or(DriverError::State(stream))?;
         let stage1 = SteStage1 {
             s1_fmt: contexts.format(),
             s1_context_ptr: contexts.pointer(),
@@ -169,7 +173,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     ) -> Result<(), DriverError> {
         self.check_alive()?;
         let mut streams = self.streams.lock();
-        let table = streams.contexts.get_mut(&stream.get()).ok_or(DriverError::State(stream))?;
+        let table = streams.contexts.get_mut(stream.get()).ok_or(DriverError::State(stream))?;
         if table.prepare(substream, &self.frames, self.features.coherent, view)? {
             // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
             self.run(&[Cmd::cfgi_cd(stream, substream, false)])

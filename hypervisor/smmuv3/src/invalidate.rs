@@ -115,7 +115,7 @@ impl<E: Env> Smmu<E> {
     /// Whether `stream` was allowed ATS: only then is CMD_ATC_INV legal and needed.
     pub(crate) fn has_device_tlb(&self, stream: StreamId) -> bool {
         let streams = self.streams.lock();
-        self.features.ats && streams.policies.get(&stream.get()).is_some_and(|policy| policy.ats)
+        self.features.ats && streams.policies.get(stream.get()).is_some_and(|policy| policy.ats)
     }
 
     /// Device TLBs did not answer; which ones is not told. All that were asked abort for good.
@@ -124,7 +124,7 @@ impl<E: Env> Smmu<E> {
         let mut blamed = None;
         for invalidation in batch {
             let Invalidation::Device { stream, .. } = *invalidation else { continue };
-            if streams.policies.get(&stream.get()).is_some_and(|policy| policy.ats) {
+            if streams.policies.get(stream.get()).is_some_and(|policy| policy.ats) {
                 let error = self.fail_stream(&mut streams, stream, QueueError::DeviceTlb);
                 blamed.get_or_insert(error);
             }

@@ -42,6 +42,7 @@ pub mod range;
 mod regs;
 mod reset;
 pub mod ring;
+mod small;
 mod smmu;
 pub mod spec;
 mod storm;

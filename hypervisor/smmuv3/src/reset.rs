@@ -3,7 +3,6 @@
 //! The order is the safety argument: GBPA aborts before anything else is written, so whatever
 //! firmware left, there is no instant at which a stream bypasses.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +17,7 @@ use crate::error::BringUpError;
 use crate::evtq::{InputQueue, Kind};
 use crate::features::{Features, IdRegisters};
 use crate::regs::{self, CR0, CR1, CR2, GBPA, IRQ_CTRL};
+use crate::small::Small;
 use crate::smmu::{Inputs, Options, Smmu, Streams};
 use crate::spec::Cmd;
 use crate::storm::Storm;
@@ -304,9 +304,9 @@ impl Parts {
             queue: self.queue,
             streams: Mutex::new(Streams {
                 table: self.table,
-                contexts: BTreeMap::new(),
-                policies: BTreeMap::new(),
-                dead: BTreeSet::new(),
+                contexts: Small::new(),
+                policies: Small::new(),
+                dead: Small::new(),
             }),
             inputs: Mutex::new(Inputs {
                 events: self.events,

@@ -1,6 +1,5 @@
 //! One SMMU: its parts and their locks.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +17,7 @@ use crate::error::QueueError;
 use crate::evtq::InputQueue;
 use crate::features::Features;
 use crate::regs::{self, GBPA};
+use crate::small::Small;
 use crate::spec::Cmd;
 use crate::storm::Storm;
 use crate::strtab::StreamTable;
@@ -68,11 +68,11 @@ impl Default for Options {
 /// What the driver knows of its streams beside the table: under the configuration lock.
 pub(crate) struct Streams {
     pub table: StreamTable,
-    pub contexts: BTreeMap<u32, ContextTable>,
+    pub contexts: Small<ContextTable>,
     /// The policy each attached stream has.
-    pub policies: BTreeMap<u32, StreamPolicy>,
+    pub policies: Small<StreamPolicy>,
     /// Streams of devices that did not answer: they abort for good.
-    pub dead: BTreeSet<u32>,
+    pub dead: Small<()>,
 }
 
 /// The queues that hardware fills, and the watch over them: under the event lock.

@@ -3,7 +3,6 @@
 //! Invariant: every StreamID that reaches an entry reaches one that aborts, unless the driver was
 //! told otherwise; one that reaches none aborts too.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use palisade_hal::StreamId;
@@ -15,6 +14,7 @@ use crate::encode::ste_abort;
 use crate::features::Features;
 use crate::memory::Table;
 use crate::regs::{self, STRTAB_BASE_CFG};
+use crate::small::Small;
 use crate::spec::{L1std, Words};
 
 /// log2 of the STEs in a second level.
@@ -30,7 +30,7 @@ pub(crate) const STE_WORDS: usize = 8;
 
 enum Shape {
     Linear(Table),
-    TwoLevel { first: Table, second: BTreeMap<u32, Table> },
+    TwoLevel { first: Table, second: Small<Table> },
 }
 
 /// The stream table's memory.
@@ -60,7 +60,7 @@ impl StreamTable {
             let bits = features.stream_bits.min(TWO_LEVEL_BITS_MAX);
             let entries = 1u64 << (u32::from(bits) - SPLIT);
             let first = Table::new(frames, entries * 8, coherent)?;
-            (Shape::TwoLevel { first, second: BTreeMap::new() }, bits)
+            (Shape::TwoLevel { first, second: Small::new() }, bits)
         } else {
             let bits = features.stream_bits.min(LINEAR_BITS_MAX);
             let table = Table::new(frames, (STE_WORDS as u64 * 8) << bits, coherent)?;
@@ -117,9 +117,10 @@ impl StreamTable {
             return Ok(Prepared::Present);
         };
         let index = stream.get() >> SPLIT;
-        if second.contains_key(&index) {
+        if second.contains(index) {
             return Ok(Prepared::Present);
         }
+        second.reserve()?;
         let table = Table::new(&self.frames, (STE_WORDS as u64 * 8) << SPLIT, self.coherent)?;
         fill_abort(&table, 1 << SPLIT);
         table.expose();
@@ -130,7 +131,7 @@ impl StreamTable {
         L1std::L2_PTR.set_address(&mut descriptor, table.pa().get());
         first.store(index as usize, descriptor[0]);
         first.publish(index as usize, 1);
-        second.insert(index, table);
+        second.put(index, table);
         Ok(Prepared::New)
     }
 
@@ -144,8 +145,7 @@ impl StreamTable {
         match &self.shape {
             Shape::Linear(table) => Ok((table, stream.get() as usize * STE_WORDS)),
             Shape::TwoLevel { second, .. } => {
-                let table =
-                    second.get(&(stream.get() >> SPLIT)).ok_or(DriverError::State(stream))?;
+                let table = second.get(stream.get() >> SPLIT).ok_or(DriverError::State(stream))?;
                 let index = (stream.get() & ((1 << SPLIT) - 1)) as usize;
                 Ok((table, index * STE_WORDS))
             }
@@ -167,7 +167,7 @@ impl StreamTable {
         let two = second
             .into_iter()
             .flat_map(|second| second.keys())
-            .flat_map(|&index| (index << SPLIT)..((index << SPLIT) | ((1 << SPLIT) - 1)) + 1);
+            .flat_map(|index| (index << SPLIT)..((index << SPLIT) | ((1 << SPLIT) - 1)) + 1);
         linear.into_iter().flatten().chain(two).map(StreamId::new)
     }
 }

@@ -26,6 +26,12 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_INTID: u32 = 33;
 /// Its clock in Hz.
 pub const UART_CLOCK: u32 = 24_000_000;
+/// Registers of devices that the VM has by their device tree path.
+pub const PLAIN: u64 = 0x0a00_0000;
+/// Bytes of that window.
+pub const PLAIN_BYTES: u64 = 0x0200_0000;
+/// First interrupt of such devices: SPI 16.
+pub const PLAIN_INTID: u32 = 48;
 /// Context tables that devices fetch: in the DMA view only, read-only.
 pub const CONTEXTS: u64 = 0x48_0000_0000;
 /// Bytes of the window of context tables.

@@ -180,6 +180,19 @@ fn a_device_is_reset_before_its_first_owner_and_after() {
 }
 
 #[test]
+fn a_vm_that_starts_anew_keeps_its_devices_but_not_their_state() {
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    rig.assign(0, &domain, &[device(NVME, 8)]).expect("assigned");
+    rig.master(NVME, true);
+    rig.book.reset(0, &*rig.clock).expect("as it was");
+    assert_eq!(rig.bus.resets(NVME), 2);
+    assert_eq!(rig.state(NVME), StreamState::Stage2);
+    assert_eq!(rig.bus.peek32(NVME, header::COMMAND) as u16 & header::COMMAND_MASTER, 0);
+    assert_eq!(rig.book.rows()[0].owner, Some(0));
+}
+
+#[test]
 fn a_transfer_in_flight_drains_into_the_aborting_stream() {
     let rig = rig(ports(), Some(FakeDriver::new()));
     let (_, domain) = rig.domain(0);

@@ -308,6 +308,13 @@ fn taken_away_nothing_is_left_mapped() {
     let rig = rig(nvme());
     rig.write32(header::BAR0, LOW as u32);
     rig.command(header::COMMAND_MEMORY);
+    rig.host.reset();
+    assert_eq!(rig.view.now(), []);
+    assert_eq!(rig.read32(header::BAR0), 4, "as at first");
+    assert_eq!(rig.read16(header::COMMAND), 0);
+    rig.write32(header::BAR0, LOW as u32);
+    rig.command(header::COMMAND_MEMORY);
+    assert_eq!(rig.view.now().len(), 1);
     rig.host.remove(GUEST);
     assert_eq!(rig.view.now(), []);
     assert_eq!(rig.read32(header::ID), u32::MAX);

@@ -10,14 +10,17 @@ use crate::tree::{Node, cell_count};
 
 const REG: &str = "reg";
 
-impl Node<'_, '_> {
+impl<'a> Node<'_, 'a> {
     /// Calls `each` with every range of `reg`, in CPU addresses. Ranges of size
     /// zero are left out.
     ///
     /// # Errors
     /// The property does not fit its cells, or no CPU address belongs to it;
     /// or the first error of `each`.
-    pub fn registers(&self, each: &mut dyn FnMut(Range) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn registers(
+        &self,
+        each: &mut dyn FnMut(Range) -> Result<(), Error<'a>>,
+    ) -> Result<(), Error<'a>> {
         let chain = self.chain();
         let Some(parent) = chain.len().checked_sub(2).and_then(|index| chain.get(index)) else {
             return Ok(());
@@ -50,7 +53,7 @@ impl Node<'_, '_> {
     ///
     /// # Errors
     /// As [`registers`](Self::registers).
-    pub fn register(&self, index: usize) -> Result<Option<Range>, Error> {
+    pub fn register(&self, index: usize) -> Result<Option<Range>, Error<'a>> {
         let mut left = index;
         let mut found = None;
         self.registers(&mut |range| {
@@ -65,12 +68,12 @@ impl Node<'_, '_> {
     }
 
     /// The first range of `reg`, which must exist.
-    pub(crate) fn first_register(&self) -> Result<Range, Error> {
+    pub(crate) fn first_register(&self) -> Result<Range, Error<'a>> {
         self.register(0)?.ok_or_else(|| self.problem(REG, Problem::Missing))
     }
 
     /// Translates an address in the space of `chain[bus]` to the CPU's.
-    fn translate(&self, address: u64, size: u64, bus: usize) -> Result<u64, Error> {
+    fn translate(&self, address: u64, size: u64, bus: usize) -> Result<u64, Error<'a>> {
         let chain = self.chain();
         let mut address = address;
         for index in (1..=bus).rev() {

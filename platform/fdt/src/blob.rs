@@ -58,10 +58,12 @@ pub enum FaultKind {
     Nop,
 }
 
+#[cold]
 const fn fault<T>(offset: usize, kind: FaultKind) -> Result<T, Fault> {
     Err(Fault { offset, kind })
 }
 
+#[inline(never)]
 fn word(bytes: &[u8], offset: usize) -> Result<u32, Fault> {
     match bytes.get(offset..).and_then(|rest| rest.first_chunk::<4>()) {
         Some(chunk) => Ok(u32::from_be_bytes(*chunk)),

@@ -13,7 +13,7 @@ use crate::{cpu, gic, memory, pcie, smmu, uart};
 /// Memory, cores, interrupt controller or timer are missing, or a property that
 /// describes a part of the machine Palisade uses cannot be right; the error
 /// names node and property.
-pub fn board<'a>(tree: &Tree<'a>) -> Result<BoardInfo<'a>, Error> {
+pub fn board<'a>(tree: &Tree<'a>) -> Result<BoardInfo<'a>, Error<'a>> {
     let (controller, gic_phandle) = gic::read(tree)?;
     let mut board = BoardInfo {
         model: root_text(tree, "model"),
@@ -40,7 +40,7 @@ fn root_text<'a>(tree: &Tree<'a>, name: &str) -> &'a str {
     tree.node("/").and_then(|root| root.texts(name).next()).unwrap_or_default()
 }
 
-fn chosen<'a>(tree: &Tree<'a>) -> Result<Chosen<'a>, Error> {
+fn chosen<'a>(tree: &Tree<'a>) -> Result<Chosen<'a>, Error<'a>> {
     let Some(node) = tree.node("/chosen") else { return Ok(Chosen::default()) };
     let bootargs = match node.property("bootargs") {
         // Some loaders leave the NUL out.
@@ -68,7 +68,7 @@ fn chosen<'a>(tree: &Tree<'a>) -> Result<Chosen<'a>, Error> {
 }
 
 /// A property of one or two cells that is an address.
-fn address(node: &Node<'_, '_>, name: &'static str) -> Result<Option<u64>, Error> {
+fn address<'a>(node: &Node<'_, 'a>, name: &'static str) -> Result<Option<u64>, Error<'a>> {
     match node.property(name).map(<[u8]>::len) {
         None => Ok(None),
         Some(4) => Ok(node.cells(name).number(1)),

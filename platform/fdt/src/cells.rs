@@ -16,6 +16,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The next cell.
+    #[inline(never)]
     pub fn u32(&mut self) -> Option<u32> {
         let (head, rest) = self.0.split_first_chunk::<4>()?;
         self.0 = rest;
@@ -24,6 +25,7 @@ impl<'a> Cells<'a> {
 
     /// The next `count` cells as one number; `None` if they run out or the
     /// number exceeds 64 bits.
+    #[inline(never)]
     pub fn number(&mut self, count: u32) -> Option<u64> {
         let mut value = 0u64;
         for _ in 0..count {

@@ -11,7 +11,10 @@ use crate::tree::{Tree, Visit, cell_count};
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// The cores, in the tree's order.
-pub(crate) fn cores(tree: &Tree<'_>, cpus: &mut ArrayVec<Cpu, MAX_CPUS>) -> Result<(), Error> {
+pub(crate) fn cores<'a>(
+    tree: &Tree<'a>,
+    cpus: &mut ArrayVec<Cpu, MAX_CPUS>,
+) -> Result<(), Error<'a>> {
     let Some(parent) = tree.node("/cpus") else { return Err(Error::Missing("cpus")) };
     let address_cells =
         parent.chain().last().map_or(1, |node| cell_count(node, "#address-cells", 2));
@@ -61,7 +64,7 @@ pub(crate) fn cores(tree: &Tree<'_>, cpus: &mut ArrayVec<Cpu, MAX_CPUS>) -> Resu
 
 /// How PSCI is called. Version 0.1, which has no fixed function numbers, does
 /// not count.
-pub(crate) fn conduit(tree: &Tree<'_>) -> Result<Option<Conduit>, Error> {
+pub(crate) fn conduit<'a>(tree: &Tree<'a>) -> Result<Option<Conduit>, Error<'a>> {
     let found = tree.find(&mut |node| node.compatible(&["arm,psci-1.0", "arm,psci-0.2"]));
     let Some(node) = found else { return Ok(None) };
     match node.text("method")? {
@@ -72,7 +75,7 @@ pub(crate) fn conduit(tree: &Tree<'_>) -> Result<Option<Conduit>, Error> {
 }
 
 /// The generic timer's interrupts.
-pub(crate) fn timer(tree: &Tree<'_>, gic: u32) -> Result<Timer, Error> {
+pub(crate) fn timer<'a>(tree: &Tree<'a>, gic: u32) -> Result<Timer, Error<'a>> {
     let found = tree.find(&mut |node| node.compatible(&["arm,armv8-timer", "arm,armv7-timer"]));
     let Some(node) = found else { return Err(Error::Missing("generic timer")) };
     // By name where there are names, else in the binding's order.

@@ -1,10 +1,10 @@
 //! Devices outside PCI, found by their path, and whether they are bus masters.
 
-use arrayvec::{ArrayString, ArrayVec};
-use palisade_board::{BusMaster, PlainDevice};
+use arrayvec::ArrayVec;
+use palisade_board::{BusMaster, PlainDevice, Range};
 
 use crate::error::Error;
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Tree, Visit};
 
 /// Devices that are known to access no memory by themselves. Everything else
 /// is taken for a bus master.
@@ -29,25 +29,20 @@ const HARMLESS: [&str; 18] = [
     "ns16550a",
 ];
 
-impl Tree<'_> {
+impl<'a> Tree<'a> {
     /// The device at `path`, a full path with unit addresses. `gic` is the
     /// interrupt controller's phandle.
     ///
     /// # Errors
     /// There is no such node, it is disabled, or its registers or interrupts
     /// cannot be expressed; the error names node and property.
-    pub fn device(&self, path: &str, gic: u32) -> Result<PlainDevice, Error> {
-        let Some(node) = self.node(path) else {
-            let mut cut = ArrayString::new();
-            for character in path.chars() {
-                if cut.try_push(character).is_err() {
-                    break;
-                }
-            }
-            return Err(Error::NoSuchNode(cut));
-        };
+    pub fn device<'e>(&self, path: &'e str, gic: u32) -> Result<PlainDevice<'a>, Error<'e>>
+    where
+        'a: 'e,
+    {
+        let node = self.node(path).ok_or(Error::NoSuchNode(path))?;
         if !node.enabled() {
-            return Err(Error::Disabled(node.path()));
+            return Err(Error::Disabled(path));
         }
         let mut registers = ArrayVec::new();
         node.registers(&mut |range| {
@@ -62,14 +57,41 @@ impl Tree<'_> {
         while let (Some(smmu), Some(stream)) = (cells.u32(), cells.u32()) {
             streams.try_push((smmu, stream)).map_err(|_| node.too_many("streams"))?;
         }
+        let mut neighbours = ArrayVec::new();
+        let own = node.path();
+        self.visit(&mut |other| {
+            if !other.enabled() {
+                return Ok(Visit::Skip);
+            }
+            let mut shares = false;
+            // What has no CPU address shares no page.
+            let _ = other.registers(&mut |range| {
+                shares |= registers.iter().any(|own: &Range| share_page(own, &range));
+                Ok(())
+            });
+            let path = other.path();
+            if shares && path != own {
+                neighbours.try_push(path).map_err(|_| node.too_many("neighbours in its pages"))?;
+            }
+            Ok(Visit::Children)
+        })?;
         Ok(PlainDevice {
-            path: node.path(),
+            path: own,
+            compatible: node.property("compatible").unwrap_or_default(),
             registers,
             interrupts,
             bus_master: bus_master(&node),
             streams,
+            neighbours,
         })
     }
+}
+
+/// Whether two ranges have a page of 4 KiB in common.
+fn share_page(a: &Range, b: &Range) -> bool {
+    let page = |address: u64| address >> 12;
+    page(a.start()) <= page(b.end().wrapping_sub(1))
+        && page(b.start()) <= page(a.end().wrapping_sub(1))
 }
 
 /// Why a node must be taken for a bus master, if it must.

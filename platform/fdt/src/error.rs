@@ -7,9 +7,10 @@ use crate::Fault;
 /// The path of a node, cut off where it is longer.
 pub type Path = ArrayString<{ palisade_board::MAX_DEVICE_PATH }>;
 
-/// Why a device tree cannot be used.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Error {
+/// Why a device tree cannot be used. Nodes are named by their own names with unit
+/// address, borrowed from the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error<'a> {
     /// Its bytes are malformed.
     #[error(transparent)]
     Malformed(#[from] Fault),
@@ -19,8 +20,8 @@ pub enum Error {
     /// A property cannot be used.
     #[error("device tree: {node}: property {property}: {problem}")]
     Property {
-        /// The node's path.
-        node: Path,
+        /// The node.
+        node: &'a str,
         /// The property's name.
         property: &'static str,
         /// What is wrong with it.
@@ -29,8 +30,8 @@ pub enum Error {
     /// There are more of them than Palisade keeps.
     #[error("device tree: {node}: too many {what}")]
     TooMany {
-        /// The node's path.
-        node: Path,
+        /// The node.
+        node: &'a str,
         /// Of what.
         what: &'static str,
     },
@@ -39,10 +40,10 @@ pub enum Error {
     MemoryOverlap(u64),
     /// There is no node of this path.
     #[error("device tree: {0}: no such node")]
-    NoSuchNode(Path),
+    NoSuchNode(&'a str),
     /// The node of this path is disabled.
     #[error("device tree: {0}: the node is disabled")]
-    Disabled(Path),
+    Disabled(&'a str),
 }
 
 /// What is wrong with a property.

@@ -11,11 +11,11 @@ const V2: [&str; 4] =
 const V3: [&str; 1] = ["arm,gic-v3"];
 
 /// The controller and its phandle.
-pub(crate) fn read(tree: &Tree<'_>) -> Result<(Gic, u32), Error> {
+pub(crate) fn read<'a>(tree: &Tree<'a>) -> Result<(Gic, u32), Error<'a>> {
     let found = tree.find(&mut |node| node.compatible(&V2) || node.compatible(&V3));
     let Some(node) = found else { return Err(Error::Missing("GICv2 or GICv3")) };
     let phandle = node.phandle();
-    let version = if node.compatible(&V3) { v3(tree, &node)? } else { v2(tree, &node)? };
+    let version = if node.compatible(&V3) { v3(&node)? } else { v2(&node)? };
     let gic = Gic {
         distributor: node.first_register()?,
         version,
@@ -26,11 +26,11 @@ pub(crate) fn read(tree: &Tree<'_>) -> Result<(Gic, u32), Error> {
     Ok((gic, phandle))
 }
 
-fn v2(tree: &Tree<'_>, node: &Node<'_, '_>) -> Result<Version, Error> {
+fn v2<'a>(node: &Node<'_, 'a>) -> Result<Version, Error<'a>> {
     let Some(cpu) = node.register(1)? else {
         return Err(node.problem("reg", Problem::Missing));
     };
-    let v2m = child(tree, node, "arm,gic-v2m-frame").map(|frame| frame.first_register());
+    let v2m = child(node, "arm,gic-v2m-frame").map(|frame| frame.first_register());
     Ok(Version::V2 {
         cpu,
         hypervisor: node.register(2)?,
@@ -39,7 +39,7 @@ fn v2(tree: &Tree<'_>, node: &Node<'_, '_>) -> Result<Version, Error> {
     })
 }
 
-fn v3(tree: &Tree<'_>, node: &Node<'_, '_>) -> Result<Version, Error> {
+fn v3<'a>(node: &Node<'_, 'a>) -> Result<Version, Error<'a>> {
     let regions = node.u32("#redistributor-regions").unwrap_or(1);
     let mut redistributors = ArrayVec::new();
     let mut index = 0u32;
@@ -58,7 +58,7 @@ fn v3(tree: &Tree<'_>, node: &Node<'_, '_>) -> Result<Version, Error> {
         Some(4) => node.cells("redistributor-stride").number(1),
         Some(_) => node.cells("redistributor-stride").number(2),
     };
-    let its = match child(tree, node, "arm,gic-v3-its") {
+    let its = match child(node, "arm,gic-v3-its") {
         Some(its) => Some(Its { registers: its.first_register()?, phandle: its.phandle() }),
         None => None,
     };
@@ -66,11 +66,14 @@ fn v3(tree: &Tree<'_>, node: &Node<'_, '_>) -> Result<Version, Error> {
 }
 
 /// The first enabled child of `node` that is compatible with `name`.
-fn child<'t, 'a>(tree: &'t Tree<'a>, node: &Node<'_, 'a>, name: &str) -> Option<Node<'t, 'a>> {
-    let (depth, parent) = (node.depth(), node.path());
-    tree.find(&mut |candidate| {
-        candidate.compatible(&[name])
-            && candidate.depth() == depth.saturating_add(1)
-            && candidate.path().starts_with(parent.as_str())
-    })
+fn child<'b, 'a>(node: &Node<'b, 'a>, name: &str) -> Option<Node<'b, 'a>> {
+    let mut found = None;
+    let _ = node.children(&mut |child| {
+        if child.enabled() && child.compatible(&[name]) {
+            found = Some(child.clone());
+            return Err(());
+        }
+        Ok(())
+    });
+    found
 }

@@ -35,7 +35,7 @@ pub(crate) fn take(cells: &mut Cells<'_>, count: u32) -> Option<Interrupt> {
     specifier(kind, number, flags)
 }
 
-impl Node<'_, '_> {
+impl<'a> Node<'_, 'a> {
     /// The phandle that `interrupts` refers to: the nearest `interrupt-parent`.
     fn interrupt_parent(&self) -> Option<u32> {
         self.chain().iter().rev().find_map(|node| {
@@ -51,10 +51,10 @@ impl Node<'_, '_> {
     /// does not fit its cells; or the first error of `each`.
     pub fn interrupts(
         &self,
-        tree: &Tree<'_>,
+        tree: &Tree<'a>,
         gic: u32,
-        each: &mut dyn FnMut(Interrupt) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        each: &mut dyn FnMut(Interrupt) -> Result<(), Error<'a>>,
+    ) -> Result<(), Error<'a>> {
         let count_of = |phandle: u32| {
             tree.phandle(phandle).map(|node| cell_count(&node, "#interrupt-cells", 0))
         };
@@ -92,10 +92,10 @@ impl Node<'_, '_> {
     /// As [`interrupts`](Self::interrupts).
     pub fn interrupt(
         &self,
-        tree: &Tree<'_>,
+        tree: &Tree<'a>,
         gic: u32,
         index: usize,
-    ) -> Result<Option<Interrupt>, Error> {
+    ) -> Result<Option<Interrupt>, Error<'a>> {
         let mut at = 0usize;
         let mut found = None;
         self.interrupts(tree, gic, &mut |interrupt| {
@@ -114,10 +114,10 @@ impl Node<'_, '_> {
     /// As [`interrupts`](Self::interrupts).
     pub fn named_interrupt(
         &self,
-        tree: &Tree<'_>,
+        tree: &Tree<'a>,
         gic: u32,
         name: &str,
-    ) -> Result<Option<Interrupt>, Error> {
+    ) -> Result<Option<Interrupt>, Error<'a>> {
         match self.texts("interrupt-names").position(|text| text == name) {
             Some(index) => self.interrupt(tree, gic, index),
             None => Ok(None),

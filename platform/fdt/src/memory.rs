@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::tree::{Tree, Visit};
 
 /// RAM, sorted and free of overlaps.
-pub(crate) fn ranges(tree: &Tree<'_>) -> Result<ArrayVec<Range, MAX_MEMORY>, Error> {
+pub(crate) fn ranges<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Range, MAX_MEMORY>, Error<'a>> {
     let mut ranges = ArrayVec::<Range, MAX_MEMORY>::new();
     tree.visit(&mut |node| {
         if node.depth() == 0 {
@@ -37,7 +37,9 @@ pub(crate) fn ranges(tree: &Tree<'_>) -> Result<ArrayVec<Range, MAX_MEMORY>, Err
 
 /// Everything the tree reserves. Reservations without an address are requests
 /// to an operating system and none of ours.
-pub(crate) fn reservations(tree: &Tree<'_>) -> Result<ArrayVec<Reservation, MAX_RESERVED>, Error> {
+pub(crate) fn reservations<'a>(
+    tree: &Tree<'a>,
+) -> Result<ArrayVec<Reservation, MAX_RESERVED>, Error<'a>> {
     let mut reserved = ArrayVec::<Reservation, MAX_RESERVED>::new();
     let Some(root) = tree.node("/") else { return Ok(reserved) };
     for entry in tree.fdt().memory_reservations() {

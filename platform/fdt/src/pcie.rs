@@ -13,11 +13,11 @@ use crate::interrupt;
 use crate::tree::{Node, Tree, Visit, cell_count};
 
 /// Every enabled host with generic ECAM.
-pub(crate) fn read(
-    tree: &Tree<'_>,
+pub(crate) fn read<'a>(
+    tree: &Tree<'a>,
     gic: u32,
     hosts: &mut ArrayVec<PcieHost, MAX_PCIE>,
-) -> Result<(), Error> {
+) -> Result<(), Error<'a>> {
     tree.visit(&mut |node| {
         if !node.enabled() {
             return Ok(Visit::Skip);
@@ -30,7 +30,7 @@ pub(crate) fn read(
     })
 }
 
-fn host(tree: &Tree<'_>, node: &Node<'_, '_>, gic: u32) -> Result<PcieHost, Error> {
+fn host<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>, gic: u32) -> Result<PcieHost, Error<'a>> {
     let ecam = node.first_register()?;
     let (first, last) = match node.property("bus-range") {
         None => (0, 0xff),
@@ -69,7 +69,7 @@ fn host(tree: &Tree<'_>, node: &Node<'_, '_>, gic: u32) -> Result<PcieHost, Erro
     })
 }
 
-fn windows(node: &Node<'_, '_>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error> {
+fn windows<'a>(node: &Node<'_, 'a>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error<'a>> {
     const NAME: &str = "ranges";
     let chain = node.chain();
     let parent = chain.len().checked_sub(2).and_then(|index| chain.get(index));
@@ -105,12 +105,12 @@ fn windows(node: &Node<'_, '_>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error> 
     Ok(windows)
 }
 
-fn interrupt_map(
-    tree: &Tree<'_>,
-    node: &Node<'_, '_>,
+fn interrupt_map<'a>(
+    tree: &Tree<'a>,
+    node: &Node<'_, 'a>,
     gic: u32,
     (unit_mask, pin_mask): (u32, u32),
-) -> Result<ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP>, Error> {
+) -> Result<ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP>, Error<'a>> {
     const NAME: &str = "interrupt-map";
     let mut map = ArrayVec::new();
     let mut cells = node.cells(NAME);
@@ -145,7 +145,11 @@ fn interrupt_map(
     Ok(map)
 }
 
-fn id_map(node: &Node<'_, '_>, name: &'static str, mask: &'static str) -> Result<IdMap, Error> {
+fn id_map<'a>(
+    node: &Node<'_, 'a>,
+    name: &'static str,
+    mask: &'static str,
+) -> Result<IdMap, Error<'a>> {
     let mut map = IdMap { mask: node.u32(mask), entries: ArrayVec::new() };
     let mut cells = node.cells(name);
     while !cells.is_empty() {

@@ -7,11 +7,11 @@ use crate::error::{Error, Problem};
 use crate::tree::{Tree, Visit};
 
 /// Every enabled SMMUv3.
-pub(crate) fn read(
-    tree: &Tree<'_>,
+pub(crate) fn read<'a>(
+    tree: &Tree<'a>,
     gic: u32,
     smmus: &mut ArrayVec<Smmu, MAX_SMMUS>,
-) -> Result<(), Error> {
+) -> Result<(), Error<'a>> {
     tree.visit(&mut |node| {
         if !node.enabled() {
             return Ok(Visit::Skip);

@@ -57,10 +57,10 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// The first error of `each`.
-    pub fn visit(
-        &self,
-        each: &mut dyn FnMut(&Node<'_, 'a>) -> Result<Visit, Error>,
-    ) -> Result<(), Error> {
+    pub fn visit<'b>(
+        &'b self,
+        each: &mut dyn FnMut(&Node<'b, 'a>) -> Result<Visit, Error<'a>>,
+    ) -> Result<(), Error<'a>> {
         let mut node = Node { chain: ArrayVec::new() };
         if let Some(root) = self.fdt.find_node("/") {
             node.chain.push(root);
@@ -70,31 +70,22 @@ impl<'a> Tree<'a> {
     }
 
     /// The enabled node that `found` answers true for, first in the tree's order.
-    pub fn find(&self, found: &mut dyn FnMut(&Node<'_, 'a>) -> bool) -> Option<Node<'_, 'a>> {
-        // `visit` shows nodes for the length of the call only, so the place is
-        // remembered and walked to again.
-        let mut index = 0usize;
+    pub fn find<'b>(
+        &'b self,
+        found: &mut dyn FnMut(&Node<'b, 'a>) -> bool,
+    ) -> Option<Node<'b, 'a>> {
         let mut hit = None;
         let _ = self.visit(&mut |node| {
             if !node.enabled() {
                 return Ok(Visit::Skip);
             }
             if found(node) {
-                hit = Some(index);
+                hit = Some(node.clone());
                 return Ok(Visit::Stop);
             }
-            index = index.saturating_add(1);
             Ok(Visit::Children)
         });
-        self.nth_enabled(hit?)
-    }
-
-    fn nth_enabled(&self, wanted: usize) -> Option<Node<'_, 'a>> {
-        let mut chain = ArrayVec::<FdtNode<'_, 'a>, MAX_DEPTH>::new();
-        chain.push(self.fdt.find_node("/")?);
-        let mut node = Node { chain };
-        let mut left = wanted;
-        nth(&mut node, &mut left).then_some(node)
+        hit
     }
 
     /// The node of a full path, unit addresses included.
@@ -115,10 +106,10 @@ impl<'a> Tree<'a> {
 }
 
 /// Depth first, bounded by the validated depth.
-fn descend<'a>(
-    node: &mut Node<'_, 'a>,
-    each: &mut dyn FnMut(&Node<'_, 'a>) -> Result<Visit, Error>,
-) -> Result<bool, Error> {
+fn descend<'b, 'a>(
+    node: &mut Node<'b, 'a>,
+    each: &mut dyn FnMut(&Node<'b, 'a>) -> Result<Visit, Error<'a>>,
+) -> Result<bool, Error<'a>> {
     match each(node)? {
         Visit::Stop => return Ok(false),
         Visit::Skip => return Ok(true),
@@ -136,26 +127,6 @@ fn descend<'a>(
         }
     }
     Ok(true)
-}
-
-/// Moves `node` on to the enabled node `left` places ahead of it.
-fn nth(node: &mut Node<'_, '_>, left: &mut usize) -> bool {
-    if !node.enabled() {
-        return false;
-    }
-    let Some(next) = left.checked_sub(1) else { return true };
-    *left = next;
-    let Some(this) = node.chain.last().copied() else { return false };
-    for child in this.children() {
-        if node.chain.try_push(child).is_err() {
-            return false;
-        }
-        if nth(node, left) {
-            return true;
-        }
-        node.chain.pop();
-    }
-    false
 }
 
 impl<'b, 'a> Node<'b, 'a> {
@@ -199,6 +170,7 @@ impl<'b, 'a> Node<'b, 'a> {
     }
 
     /// The value of a property.
+    #[inline(never)]
     pub fn property(&self, name: &str) -> Option<&'a [u8]> {
         self.chain.last()?.property(name).map(|property| property.value)
     }
@@ -240,11 +212,13 @@ impl<'b, 'a> Node<'b, 'a> {
     }
 
     /// The cells of a property; none where it is absent.
+    #[inline(never)]
     pub fn cells(&self, name: &str) -> Cells<'a> {
         Cells::new(self.property(name).unwrap_or_default())
     }
 
     /// A property of one cell.
+    #[inline(never)]
     pub fn u32(&self, name: &str) -> Option<u32> {
         self.cells(name).u32()
     }
@@ -253,7 +227,8 @@ impl<'b, 'a> Node<'b, 'a> {
     ///
     /// # Errors
     /// [`Problem::Text`] if it is not NUL-terminated UTF-8.
-    pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, Error> {
+    #[inline(never)]
+    pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, Error<'a>> {
         let Some(value) = self.property(name) else { return Ok(None) };
         match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
             Some(text) if !text.contains('\0') => Ok(Some(text)),
@@ -263,40 +238,60 @@ impl<'b, 'a> Node<'b, 'a> {
 
     /// The texts of a list property; what is not UTF-8 is left out.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.property(name)
-            .unwrap_or_default()
-            .split(|byte| *byte == 0)
-            .filter_map(|text| core::str::from_utf8(text).ok())
-            .filter(|text| !text.is_empty())
+        let mut rest = self.property(name).unwrap_or_default();
+        core::iter::from_fn(move || next_text(&mut rest))
     }
 
     /// Whether its `compatible` lists one of `names`.
+    #[inline(never)]
     pub fn compatible(&self, names: &[&str]) -> bool {
         self.texts("compatible").any(|text| names.contains(&text))
     }
 
     /// Whether its `status` is absent or okay.
+    #[inline(never)]
     pub fn enabled(&self) -> bool {
         self.texts("status").next().is_none_or(|status| status == "okay" || status == "ok")
     }
 
     /// Its phandle, 0 where it has none.
+    #[inline(never)]
     pub fn phandle(&self) -> u32 {
         self.u32("phandle").or_else(|| self.u32("linux,phandle")).unwrap_or(0)
     }
 
     /// The error that a property of this node is.
-    pub(crate) fn problem(&self, property: &'static str, problem: Problem) -> Error {
-        Error::Property { node: self.path(), property, problem }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn problem(&self, property: &'static str, problem: Problem) -> Error<'a> {
+        Error::Property { node: self.name(), property, problem }
     }
 
     /// The error that this node has too many of something.
-    pub(crate) fn too_many(&self, what: &'static str) -> Error {
-        Error::TooMany { node: self.path(), what }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn too_many(&self, what: &'static str) -> Error<'a> {
+        Error::TooMany { node: self.name(), what }
     }
 }
 
+/// Takes the next text that is neither empty nor malformed.
+#[inline(never)]
+fn next_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let text = rest.get(..end).unwrap_or_default();
+        *rest = rest.get(end.saturating_add(1)..).unwrap_or_default();
+        match core::str::from_utf8(text) {
+            Ok(text) if !text.is_empty() => return Some(text),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// `#address-cells` of a node; `default` where absent.
+#[inline(never)]
 pub(crate) fn cell_count(node: &FdtNode<'_, '_>, name: &str, default: u32) -> u32 {
     node.property(name).and_then(|property| Cells::new(property.value).u32()).unwrap_or(default)
 }

@@ -9,7 +9,7 @@ use crate::tree::{Node, Tree, cell_count};
 const PL011: [&str; 1] = ["arm,pl011"];
 
 /// The console.
-pub(crate) fn read(tree: &Tree<'_>, gic: u32) -> Result<Option<Uart>, Error> {
+pub(crate) fn read<'a>(tree: &Tree<'a>, gic: u32) -> Result<Option<Uart>, Error<'a>> {
     let named = stdout(tree).filter(|node| node.enabled() && node.compatible(&PL011));
     let Some(node) = named.or_else(|| tree.find(&mut |node| node.compatible(&PL011))) else {
         return Ok(None);

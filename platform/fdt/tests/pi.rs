@@ -97,6 +97,7 @@ fn build(fdt: &mut FdtWriter, release: u64) -> Result<(), vm_fdt::Error> {
     device(fdt, "serial@7e215040", "brcm,bcm2835-aux-uart", 93)?;
     device(fdt, "serial@7e201000", "arm,pl011", 121)?;
     device(fdt, "timer@7e003000", "brcm,bcm2835-system-timer", 64)?;
+    device(fdt, "aux@7e215000", "brcm,bcm2835-aux", 93)?;
     device(fdt, "gpio@7e200000", "brcm,bcm2711-gpio", 113)?;
     device(fdt, "dma-controller@7e007000", "brcm,bcm2835-dma", 80)?;
     device(fdt, "mailbox@7e00b880", "brcm,bcm2835-mbox", 33)?;
@@ -164,11 +165,12 @@ fn spin_table_addresses() {
     let info = board(&Tree::new(&blob).expect("valid")).expect("readable");
     assert_eq!(info.cpus[1].enable, EnableMethod::SpinTable { release: PhysAddr::new(0xe0) });
     assert_eq!(info.psci, None);
-    let error = board(&Tree::new(&pi(0xe1)).expect("valid")).expect_err("misaligned");
+    let blob = pi(0xe1);
+    let error = board(&Tree::new(&blob).expect("valid")).expect_err("misaligned");
     assert!(matches!(error, Error::Property { property: "cpu-release-addr", .. }));
     assert_eq!(
         error.to_string(),
-        "device tree: /cpus/cpu@1: property cpu-release-addr: a value that cannot be right"
+        "device tree: cpu@1: property cpu-release-addr: a value that cannot be right"
     );
 }
 
@@ -194,4 +196,19 @@ fn bus_masters_are_told_apart() {
         matches!(tree.device("/soc/outside@10000000", 1), Err(Error::Property { .. })),
         "outside every range of its bus: no address to map"
     );
+}
+
+#[test]
+fn who_shares_a_page_is_named() {
+    let blob = pi(0xe0);
+    let tree = Tree::new(&blob).expect("valid");
+    let neighbours = |name: &str| {
+        let device = tree.device(&format!("/soc/{name}"), 1).expect("there");
+        device.neighbours.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(neighbours("aux@7e215000"), ["/soc/serial@7e215040"]);
+    assert_eq!(neighbours("serial@7e215040"), ["/soc/aux@7e215000"]);
+    assert_eq!(neighbours("timer@7e003000"), [] as [&str; 0]);
+    let timer = tree.device("/soc/timer@7e003000", 1).map(|device| device.compatible);
+    assert_eq!(timer.expect("there"), b"brcm,bcm2835-system-timer\0");
 }

@@ -43,6 +43,8 @@ pub struct Ledger {
     pub streams: BTreeMap<u32, BTreeSet<Option<u32>>>,
     /// Streams that may pass untranslated, until the SMMU can abort.
     pub open: BTreeSet<u32>,
+    /// Streams of devices that are trusted to hold translations (ATS).
+    pub trusted: BTreeSet<u32>,
     /// Firmware's tables are in force.
     pub firmware: bool,
     /// The SMMU is broken: refusing is always right now.

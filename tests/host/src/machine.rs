@@ -22,9 +22,16 @@ const CMDQ_PROD: u64 = 0x98;
 const CMDQ_CONS: u64 = 0x9c;
 const CR0: u64 = 0x20;
 
+/// Devices of another kind than [`Traffic`]'s: they try their luck whenever time passes.
+pub trait Devices: Send {
+    /// A few transactions, and the ends of earlier ones.
+    fn pulse(&mut self, model: &mut Model);
+}
+
 struct Inner {
     model: Model,
     traffic: Traffic,
+    devices: Option<Box<dyn Devices>>,
     rng: Rng,
     sabotage: Option<Sabotage>,
     during: Arc<Mutex<&'static str>>,
@@ -65,7 +72,8 @@ impl Machine {
             })));
         }
         let traffic = Traffic::new(rng.next_u64());
-        let inner = Inner { model, traffic, rng, sabotage, during, sites: BTreeMap::new() };
+        let sites = BTreeMap::new();
+        let inner = Inner { model, traffic, devices: None, rng, sabotage, during, sites };
         Arc::new(Machine { inner: Mutex::new(inner), view })
     }
 
@@ -89,6 +97,9 @@ impl Machine {
         let steps = inner.rng.below(3);
         for _ in 0..steps {
             inner.model.step();
+        }
+        if let Some(devices) = &mut inner.devices {
+            devices.pulse(&mut inner.model);
         }
         inner.traffic.pulse(&mut inner.model);
         let mut view = self.view.lock();
@@ -127,6 +138,11 @@ impl Machine {
     pub fn set_eager(&self, eager: bool) {
         self.lock().traffic.eager = eager;
         self.view.lock().set_whim(if eager { 50 } else { 20 });
+    }
+
+    /// Adds devices of another kind.
+    pub fn set_devices(&self, devices: Option<Box<dyn Devices>>) {
+        self.lock().devices = devices;
     }
 
     /// Devices keep still, or no longer do.

@@ -3,10 +3,10 @@
 use palisade_iommu::{Condition, DeviceId, Idle, StreamPolicy};
 
 use crate::tables;
-use crate::world::{DEVICES, Space, Trouble, World};
+use crate::world::{DEVICES, Space, TRUSTED, Trouble, World};
 
 impl World {
-    fn streams_of(device: u32) -> &'static [u32] {
+    pub(crate) fn streams_of(device: u32) -> &'static [u32] {
         DEVICES.iter().find(|(id, _)| *id == device).map_or(&[], |(_, streams)| streams)
     }
 
@@ -38,7 +38,8 @@ impl World {
             return Ok(());
         }
         self.begin_streams(device, Some(space.number));
-        self.iommus.assign(&group, &space.domain, StreamPolicy::default())?;
+        let policy = StreamPolicy { ats: device == TRUSTED, ..StreamPolicy::default() };
+        self.iommus.assign(&group, &space.domain, policy)?;
         self.end_streams(device, Some(space.number));
         self.behind.insert(device, space.number);
         Ok(())

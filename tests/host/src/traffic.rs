@@ -69,8 +69,15 @@ impl Traffic {
             let write = self.rng.percent(50);
             let access = if write { Access::Write(1) } else { Access::Read };
             let mut request = Request::new(stream, None, address, access);
-            request.translated = model.features().ats && self.rng.percent(5);
+            let trusted = self.ledger.trusted.contains(&stream);
+            // A trusted device may name any physical address: it is trusted not to.
+            request.translated = !trusted && model.features().ats && self.rng.percent(5);
             self.tried += 1;
+            if trusted && self.rng.percent(60) {
+                let outcome = model.ats_access(stream, None, address, access);
+                self.check(&request, outcome, true);
+                continue;
+            }
             if self.rng.percent(30) {
                 match model.post(request) {
                     Outcome::Posted { id } => {

@@ -28,6 +28,8 @@ const RAM: u64 = 0x1_0000_0000;
 const RAM_PAGES: u64 = 20;
 /// Devices by number, with their streams.
 pub(crate) const DEVICES: [(u32, &[u32]); 4] = [(1, &[1]), (2, &[2, 3]), (3, &[5]), (4, &[8, 13])];
+/// The device that the manifest would trust with ATS.
+pub(crate) const TRUSTED: u32 = 3;
 /// Streams that no device has: one in the table, one beyond small tables.
 const STRANGERS: [u32; 3] = [33, 70, 0x1234];
 const PAGE_COUNT: usize = 8;
@@ -111,6 +113,7 @@ impl World {
         let arena = Arc::new(Arena::new(PhysAddr::new(ARENA), FRAMES));
         litter(&arena, setup.seed);
         let features = setup.features.clone();
+        let features_ats = features.ats;
         let shape = Shape {
             oas: features.oas,
             coherent: features.coherent,
@@ -120,6 +123,10 @@ impl World {
         let open = !features.gbpa_abort;
         let machine = Machine::new(features, arena.clone(), setup.seed, setup.sabotage.clone());
         let streams = DEVICES.iter().flat_map(|(_, streams)| streams.iter().copied());
+        if features_ats {
+            let streams = World::streams_of(TRUSTED).iter().copied();
+            machine.with_ledger(|ledger| ledger.trusted = streams.collect());
+        }
         if setup.firmware {
             let open = firmware::leave_enabled(&machine, &arena, ARENA);
             machine.with_ledger(|ledger| (ledger.open, ledger.firmware) = (open, true));

@@ -27,9 +27,12 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new() -> Self {
-        const FREE: Route =
-            Route { key: AtomicU64::new(0), device: AtomicU32::new(0), owner: AtomicU64::new(0) };
-        Self { places: [FREE; CAPACITY] }
+        let free = |_| Route {
+            key: AtomicU64::new(0),
+            device: AtomicU32::new(0),
+            owner: AtomicU64::new(0),
+        };
+        Self { places: core::array::from_fn(free) }
     }
 
     /// Makes a place for `stream`, without an owner.

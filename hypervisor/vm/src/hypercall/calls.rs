@@ -322,14 +322,18 @@ impl Service {
             _ => return Err(Status::Invalid.into()),
         };
         let tag = u16::try_from(tag).map_err(|_| Status::Invalid)?;
-        let state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let (device, _) = state.device(number)?;
         if !device.policy.stalls {
             return Err(Status::NotSupported.into());
         }
-        for &stream in &device.streams {
-            self.iommus.resume(&device.group, self.owner, stream, tag, response)?;
-        }
+        // Only what the hardware has told, and only once: anything else it need not bear.
+        let told = |stall: &(_, u16)| stall.1 == tag && device.streams.contains(&stall.0);
+        let index = state.stalls.iter().position(told).ok_or(Status::NotFound)?;
+        let group = device.group.clone();
+        let (stream, _) = state.stalls.swap_remove(index);
+        self.iommus.resume(&group, self.owner, stream, tag, response)?;
         Ok(NOTHING)
     }
 

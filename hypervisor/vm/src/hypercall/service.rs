@@ -22,6 +22,8 @@ use super::ring::Ring;
 const PROCESSES: usize = 128;
 /// Bindings that one VM may have at once.
 pub(super) const BINDINGS: usize = 1024;
+/// Stalled transactions that one VM may leave unanswered.
+const STALLS: usize = 256;
 /// Substreams of a context table: 2^10 fit one 64 KiB table.
 pub(super) const MAX_BITS: u8 = 10;
 
@@ -52,6 +54,8 @@ pub(super) struct State {
     /// By index of the group and substream.
     pub(super) bonds: BTreeMap<(usize, u32), Bond>,
     pub(super) ring: Option<Ring>,
+    /// Stalled transactions that the guest was told of and has not answered.
+    pub(super) stalls: Vec<(StreamId, u16)>,
     pub(super) next_key: u64,
 }
 
@@ -107,11 +111,18 @@ impl Service {
     /// Forgets a group that was detached from the VM, with everything bound to it. `clean`: the
     /// detach succeeded, so nothing of the VM is cached.
     pub fn remove_group(&self, group: &Arc<Group>, clean: bool) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        // The detach has terminated its stalls.
+        let gone = |stream: &StreamId| {
+            let of = |device: &&ServiceDevice| device.streams.contains(stream);
+            state.devices.iter().find(of).is_some_and(|one| Arc::ptr_eq(&one.group, group))
+        };
+        state.stalls.retain(|(stream, _)| !gone(stream));
         state.devices.retain(|device| !Arc::ptr_eq(&device.group, group));
         let index = state.groups.iter().position(|shared| Arc::ptr_eq(&shared.group, group));
         if let Some(index) = index {
-            self.drop_table(&mut state, index, clean);
+            self.drop_table(state, index, clean);
         }
     }
 
@@ -129,28 +140,46 @@ impl Service {
     /// Moves the VM's pending faults into its ring and hands each to `sink`; answers how many
     /// went into the ring. At most as many as a log holds. A fault of stage 2 is the
     /// hypervisor's to know: the guest cannot have caused it but by an address that is not its
-    /// own, and is not told.
+    /// own, and is not told. A stalled transaction that the guest is not told of is aborted.
     pub fn pump(&self, sink: &mut dyn FnMut(&Fault)) -> u64 {
         let mut state = self.state.lock();
-        let State { devices, ring, .. } = &mut *state;
+        let State { devices, ring, stalls, .. } = &mut *state;
         let mut written = 0;
         let lost = self.iommus.owners().take(self.owner, &mut |fault| {
             sink(fault);
-            let Some(record) = (!fault.record.stage2).then(|| record(devices, fault)).flatten()
-            else {
-                return;
-            };
-            match ring.as_mut().map(|ring| ring.push(&record, &*self.ram)) {
-                Some(Ok(true)) => written += 1,
-                // The guest gave its ring's memory away: no ring any more.
-                Some(Err(_)) => *ring = None,
-                _ => {}
+            let raw = &fault.record;
+            let told = !raw.stage2
+                && (raw.stall.is_none() || stalls.len() < STALLS)
+                && record(devices, fault).is_some_and(|record| {
+                    match ring.as_mut().map(|ring| ring.push(&record, &*self.ram)) {
+                        Some(Ok(written)) => written,
+                        // The guest gave its ring's memory away: no ring any more.
+                        Some(Err(_)) => {
+                            *ring = None;
+                            false
+                        }
+                        None => false,
+                    }
+                });
+            written += u64::from(told);
+            match raw.stall {
+                Some(tag) if told => stalls.push((raw.stream, tag)),
+                Some(tag) => self.abort_stall(devices, raw.stream, tag),
+                None => {}
             }
         });
         if lost > 0 && ring.as_mut().is_some_and(|ring| ring.lose(lost, &*self.ram).is_err()) {
             *ring = None;
         }
         written
+    }
+
+    /// Answers for the guest.
+    fn abort_stall(&self, devices: &[ServiceDevice], stream: StreamId, tag: u16) {
+        if let Some(device) = devices.iter().find(|device| device.streams.contains(&stream)) {
+            let answer = palisade_iommu::Response::Abort;
+            let _ = self.iommus.resume(&device.group, self.owner, stream, tag, answer);
+        }
     }
 
     /// Unbinds everything of one group's table without touching the hardware.

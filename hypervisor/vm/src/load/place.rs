@@ -7,8 +7,8 @@ use crate::layout::RAM;
 
 /// The boot protocol's limit for a device tree, in bytes.
 const TREE_MAX: u64 = 2 << 20;
-/// What a kernel may use behind its image before it reads the device tree, in bytes.
-const SLACK: u64 = 2 << 20;
+/// The least that a kernel may use behind its image before it reads the device tree, in bytes.
+const SLACK: u64 = (1 << 20) + PAGE;
 /// Where a flat binary without a header goes, from the start of RAM.
 const FLAT_OFFSET: u64 = 0x8_0000;
 /// An Image's base is a multiple of this, in bytes.

@@ -13,10 +13,14 @@
 
 mod assign;
 mod claims;
+mod plain;
 mod refusal;
 mod take_back;
 
 pub use assign::{Assigned, Request};
 pub use claims::{Bus, Condition, Passthrough, Row};
+pub use plain::{
+    AssignedPlain, PlainBook, PlainRefusal, PlainRow, PlainSet, PlainWindow, describe_plain,
+};
 pub use refusal::Refusal;
 pub use take_back::Returned;

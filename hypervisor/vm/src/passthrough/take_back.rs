@@ -30,6 +30,26 @@ impl Passthrough {
         self.retrieve(&|row| row.owner == Some(vm), iommus, env)
     }
 
+    /// Resets the devices of a VM that starts anew and keeps them. Its
+    /// [`PciHost`](crate::pci::PciHost) is reset before.
+    ///
+    /// # Errors
+    /// The first device that is not what it was; the VM should be taken down.
+    pub fn reset(&self, vm: u16, env: &impl Env) -> Result<(), Error> {
+        let _operation = self.operation.lock();
+        let rows: Vec<Row> =
+            self.rows.lock().iter().filter(|row| row.owner == Some(vm)).copied().collect();
+        for row in rows {
+            let found = self.find(row.address).map_err(|_| Error::Absent(row.address))?;
+            let topology = &found.bus.topology;
+            let _proof = match row.method {
+                Some(method) => topology.reset(found.index, method, env)?,
+                None => topology.silence(found.index, env)?,
+            };
+        }
+        Ok(())
+    }
+
     /// Takes back what `wanted` says; whole groups only.
     pub(super) fn retrieve(
         &self,

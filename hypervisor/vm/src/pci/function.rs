@@ -147,11 +147,16 @@ impl VirtualFunction {
     /// A function-level reset that the guest asked for. The guest waits for its end itself; the
     /// addresses go back into the device when the guest lets it decode again.
     fn reset(&mut self, map: &dyn BarMap) {
-        self.shadow.reset();
-        self.update(map);
+        self.power_on(map);
         if let (Some(config), Some(control)) = (self.config(), self.flr) {
             config.update16(control, express::INITIATE_FLR, express::INITIATE_FLR);
         }
+    }
+
+    /// Every virtual register as at first; the device decodes and masters nothing.
+    pub(super) fn power_on(&mut self, map: &dyn BarMap) {
+        self.shadow.reset();
+        self.update(map);
     }
 
     /// Takes every BAR out of the guest's view.

@@ -62,6 +62,15 @@ impl PciHost {
         }
     }
 
+    /// Puts every function back to what it was when it was added: nothing decoded, nothing
+    /// mapped. The devices themselves are reset by
+    /// [`Passthrough::reset`](crate::passthrough::Passthrough::reset).
+    pub fn reset(&self) {
+        for function in self.functions.lock().iter_mut() {
+            function.power_on(&*self.map);
+        }
+    }
+
     /// Takes every function away.
     pub fn clear(&self) {
         for mut function in self.functions.lock().drain(..) {

@@ -9,7 +9,10 @@ const CFGI_ALL: u8 = 0x04;
 const TLBI_VMALL: u8 = 0x28;
 const TLBI_IPA: u8 = 0x2a;
 const TLBI_ALL: u8 = 0x30;
+const ATC_INV: u8 = 0x40;
 const SYNC: u8 = 0x46;
+
+type Asserted = &'static [&'static str];
 
 const REACH: &[&str] = &["reach"];
 const LOST: &[&str] = &["lost"];
@@ -18,7 +21,8 @@ pub fn rows() -> Vec<Row> {
     use CommandFault::{
         Drop, Late, LeafOnly, Narrow, OtherPage, OtherStream, OtherVmid, ShorterRange,
     };
-    let table: &[(&str, u8, &'static str, CommandFault, &'static str, &'static [&'static str])] = &[
+    type Line = (&'static str, u8, &'static str, CommandFault, &'static str, Asserted);
+    let table: &[Line] = &[
         // What an earlier life left in the caches.
         ("drop-cfgi-all-at-bring-up", CFGI_ALL, "bring-up", Drop, "isolation", REACH),
         ("narrow-cfgi-all-at-bring-up", CFGI_ALL, "bring-up", Narrow, "isolation", REACH),
@@ -46,6 +50,11 @@ pub fn rows() -> Vec<Row> {
         ("leaf-tlbi-ipa-at-unmap", TLBI_IPA, "unmap", LeafOnly, "isolation", &["reach", "lost"]),
         ("drop-tlbi-ipa-without-ranges", TLBI_IPA, "unmap", Drop, "isolation-no-ranges", REACH),
         ("drop-sync-at-unmap", SYNC, "unmap", Drop, "isolation", REACH),
+        // A device keeps translations of its own.
+        ("drop-atc-inv-at-unmap", ATC_INV, "unmap", Drop, "isolation-ats", REACH),
+        ("other-stream-atc-inv-at-unmap", ATC_INV, "unmap", OtherStream, "isolation-ats", REACH),
+        ("other-page-atc-inv-at-unmap", ATC_INV, "unmap", OtherPage, "isolation-ats", REACH),
+        ("drop-atc-inv-at-detach", ATC_INV, "detach", Drop, "isolation-ats", REACH),
         // A block is split.
         (
             "drop-tlbi-ipa-at-split",

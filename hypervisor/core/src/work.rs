@@ -1,0 +1,122 @@
+//! What each core does once everything is built: run its vCPU, end its VM, wait.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use palisade_gic::Gic;
+use palisade_hal::Env;
+use palisade_hal::cpu::{self, Counter};
+use palisade_vm::memory::TornDown;
+use palisade_vm::vcpu::{self, Outcome};
+
+use crate::host::Hypervisor;
+use crate::interrupts;
+use crate::system::System;
+use crate::unit::Unit;
+
+/// Interrupts handled before an idle core looks at its orders again.
+const BOUND: usize = 32;
+
+/// VMs that have not ended.
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how many VMs there are to end.
+pub(crate) fn set_left(vms: usize) {
+    LEFT.store(vms, Ordering::Release);
+}
+
+/// Whether every VM has ended.
+pub(crate) fn all_ended() -> bool {
+    LEFT.load(Ordering::Acquire) == 0
+}
+
+/// Sleeps until an interrupt is pending, and handles what is.
+pub(crate) fn nap(system: &System) {
+    cpu::wfi();
+    for _ in 0..BOUND {
+        let Some(ack) = system.gic.acknowledge() else { return };
+        interrupts::handle(system, ack.intid());
+        system.gic.priority_drop(ack);
+        system.gic.deactivate(ack);
+    }
+}
+
+/// Runs whatever vCPU belongs on core `core` until its VM has ended for good.
+pub(crate) fn run(system: &'static System, core: usize) {
+    let place = system.units().iter().find_map(|unit| {
+        let vcpu = unit.vm.cores().iter().position(|&own| own == core)?;
+        Some((unit, vcpu))
+    });
+    let Some((unit, vcpu)) = place else { return };
+    let host = Hypervisor(system);
+    loop {
+        let outcome = vcpu::run(&unit.vm, vcpu, &host);
+        if vcpu == 0 {
+            // The others have been told and are on their way out.
+            while !unit.vm.is_parked() {
+                Counter.relax();
+            }
+            if outcome != Outcome::Reset {
+                return end(system, unit, outcome);
+            }
+            unit.tell("reset", None);
+            if !unit.restart(system) {
+                return end(system, unit, Outcome::Crashed);
+            }
+        } else {
+            while unit.ended() {
+                if unit.is_gone() {
+                    return;
+                }
+                nap(system);
+            }
+        }
+    }
+}
+
+/// Takes everything from a VM.
+fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
+    let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
+    unit.tell(state, None);
+    unit.unwire(system);
+    unit.pci.clear();
+    let index = unit.vm.index() as u16;
+    let watch = Watch { system, told: Cell::new(false) };
+    for device in system.book.take_back(index, &system.iommus, &watch) {
+        log::info!("device {}: {}", device.address, device.condition.name());
+    }
+    system.tell_posture();
+    if let TornDown::Quarantined(frames) = unit.vm.memory().tear_down() {
+        log::error!("vm {}: {frames} frames stay quarantined", unit.vm.name());
+    }
+    if let Err(error) = system.iommus.owners().close(unit.owner) {
+        log::error!("vm {}: {error}", unit.vm.name());
+    }
+    unit.set_gone();
+    LEFT.fetch_sub(1, Ordering::AcqRel);
+    system.wake_all();
+}
+
+/// The counter, for the waits of a device's return: the first of them begins when
+/// every stream aborts, which is the moment to tell of the quarantine.
+struct Watch {
+    system: &'static System,
+    told: Cell<bool>,
+}
+
+impl Env for Watch {
+    fn relax(&self) {
+        if !self.told.replace(true) {
+            self.system.tell_posture();
+        }
+        Counter.relax();
+    }
+
+    fn now(&self) -> u64 {
+        Counter.now()
+    }
+
+    fn frequency(&self) -> u64 {
+        Counter.frequency()
+    }
+}

@@ -1,0 +1,293 @@
+//! Devices outside PCI: known by their path in the board's device tree, without an IOMMU
+//! between them and memory and without a reset of their own.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use palisade_board::{Interrupt, PlainDevice, Range};
+use palisade_hal::{Ipa, PhysAddr};
+use spin::Mutex;
+use vm_fdt::FdtWriter;
+
+use crate::layout::{PLAIN, PLAIN_BYTES, PLAIN_INTID};
+
+const PAGE: u64 = 4096;
+/// Most register ranges and interrupts of all plain devices of one VM.
+const MAX_WINDOWS: usize = 32;
+/// Specifier of a shared interrupt, and its flags.
+const SPI: u32 = 0;
+const EDGE_RISING: u32 = 1;
+const LEVEL_HIGH: u32 = 4;
+
+/// Why a VM does not get a device by path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PlainRefusal<'a> {
+    /// Another VM has it, or something in its pages.
+    #[error("device {path}: already claimed by VM {vm}")]
+    Claimed {
+        /// The device.
+        path: &'a str,
+        /// Index of the VM.
+        vm: u16,
+    },
+    /// It was a bus master's and nothing proves that it is idle.
+    #[error("device {0}: quarantined, nothing proves that its last owner's transfers have ended")]
+    Quarantined(&'a str),
+    /// The hypervisor itself uses it, or something in its pages.
+    #[error("device {0}: belongs to the hypervisor")]
+    Hypervisor(&'a str),
+    /// It may access memory by itself and nothing would stop it.
+    #[error(
+        "device {path}: {reason}, no SMMU stands before it, and the manifest does not say \
+         dma_isolation = \"none\""
+    )]
+    BusMaster {
+        /// The device.
+        path: &'a str,
+        /// Why it is taken for a bus master.
+        reason: &'static str,
+    },
+    /// Its pages hold another device's registers, which the VM does not ask for.
+    #[error("device {path}: shares a page of registers with {other}, which the VM does not have")]
+    Shared {
+        /// The device.
+        path: &'a str,
+        /// The other one.
+        other: &'a str,
+    },
+    /// It has no registers.
+    #[error("device {0}: has no registers")]
+    NoRegisters(&'a str),
+    /// The VM's devices have more registers or interrupts than there is room for.
+    #[error("device {0}: no room left for registers or interrupts of devices by path")]
+    NoRoom(&'a str),
+}
+
+/// A range of registers in a guest's view, in whole pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlainWindow {
+    /// Where the guest sees the first page.
+    pub ipa: Ipa,
+    /// Where the first page is.
+    pub pa: PhysAddr,
+    /// Bytes, a multiple of 4 KiB.
+    pub bytes: u64,
+}
+
+/// What a VM got of a device.
+#[derive(Clone, Debug)]
+pub struct AssignedPlain<'a> {
+    /// The device.
+    pub device: &'a PlainDevice<'a>,
+    /// Guest addresses of its registers, in the order of its own.
+    pub registers: Vec<Ipa>,
+    /// Its interrupts with the guest's INTIDs.
+    pub wires: Vec<(Interrupt, u32)>,
+}
+
+/// All that a VM got.
+#[derive(Clone, Debug, Default)]
+pub struct PlainSet<'a> {
+    /// The devices.
+    pub devices: Vec<AssignedPlain<'a>>,
+    /// What to map into the CPU view. Pages that devices share appear once.
+    pub windows: Vec<PlainWindow>,
+}
+
+/// A device that has an owner, or had one that left it unproven.
+#[derive(Clone, Debug)]
+pub struct PlainRow {
+    /// Its path.
+    pub path: String,
+    /// Index of its owner; `None` while it is quarantined.
+    pub owner: Option<u16>,
+    /// It may access memory by itself.
+    pub bus_master: bool,
+    pages: Vec<Range>,
+}
+
+/// The book of devices by path.
+#[derive(Default)]
+pub struct PlainBook {
+    rows: Mutex<Vec<PlainRow>>,
+}
+
+/// The whole pages that hold a range; `None` at the end of the number space.
+fn pages(range: &Range) -> Option<Range> {
+    let start = range.start() & !(PAGE - 1);
+    let end = range.end().checked_next_multiple_of(PAGE)?;
+    Range::new(start, end.checked_sub(start)?)
+}
+
+impl PlainBook {
+    /// A book in which nobody owns anything.
+    pub const fn new() -> Self {
+        Self { rows: Mutex::new(Vec::new()) }
+    }
+
+    /// Every device that has an owner or is quarantined.
+    pub fn rows(&self) -> Vec<PlainRow> {
+        self.rows.lock().clone()
+    }
+
+    /// Gives VM `vm` these devices: all of them or none. `own` is what the hypervisor uses
+    /// itself: registers and RAM.
+    ///
+    /// # Errors
+    /// The first [`PlainRefusal`]; nothing has changed then.
+    pub fn assign<'a>(
+        &self,
+        vm: u16,
+        devices: &'a [PlainDevice<'a>],
+        own: &[Range],
+        no_isolation: bool,
+    ) -> Result<PlainSet<'a>, PlainRefusal<'a>> {
+        let mut rows = self.rows.lock();
+        let mut claimed = Vec::new();
+        for device in devices {
+            let path = device.path.as_str();
+            let held = check(device, devices, own, no_isolation)?;
+            for row in rows.iter() {
+                if !row.pages.iter().any(|page| held.iter().any(|held| held.overlaps(page))) {
+                    continue;
+                }
+                return Err(match row.owner {
+                    Some(vm) => PlainRefusal::Claimed { path, vm },
+                    None => PlainRefusal::Quarantined(path),
+                });
+            }
+            claimed.push(PlainRow {
+                path: String::from(path),
+                owner: Some(vm),
+                bus_master: device.bus_master.is_some(),
+                pages: held,
+            });
+        }
+        let set = place(devices)?;
+        rows.append(&mut claimed);
+        Ok(set)
+    }
+
+    /// Takes everything from a VM whose vCPUs have stopped and whose memory is torn down or about
+    /// to be. A bus master stays quarantined: nothing can prove that it is idle.
+    pub fn take_back(&self, vm: u16) {
+        let mut rows = self.rows.lock();
+        rows.retain(|row| row.owner != Some(vm) || row.bus_master);
+        for row in rows.iter_mut().filter(|row| row.owner == Some(vm)) {
+            row.owner = None;
+        }
+    }
+}
+
+/// Checks one device by itself; answers the pages that it holds.
+fn check<'a>(
+    device: &'a PlainDevice<'a>,
+    wanted: &[PlainDevice<'_>],
+    own: &[Range],
+    no_isolation: bool,
+) -> Result<Vec<Range>, PlainRefusal<'a>> {
+    let path = device.path.as_str();
+    if device.registers.is_empty() {
+        return Err(PlainRefusal::NoRegisters(path));
+    }
+    let mut held = Vec::new();
+    for range in &device.registers {
+        held.push(pages(range).ok_or(PlainRefusal::NoRoom(path))?);
+    }
+    if held.iter().any(|held| own.iter().any(|own| own.overlaps(held))) {
+        return Err(PlainRefusal::Hypervisor(path));
+    }
+    if let Some(reason) = device.bus_master
+        && !no_isolation
+    {
+        return Err(PlainRefusal::BusMaster { path, reason: reason.reason() });
+    }
+    let missing = device
+        .neighbours
+        .iter()
+        .find(|other| !wanted.iter().any(|wanted| wanted.path.as_str() == other.as_str()));
+    match missing {
+        Some(other) => Err(PlainRefusal::Shared { path, other: other.as_str() }),
+        None => Ok(held),
+    }
+}
+
+/// Finds places in the guest's view.
+fn place<'a>(devices: &'a [PlainDevice<'a>]) -> Result<PlainSet<'a>, PlainRefusal<'a>> {
+    let mut set = PlainSet::default();
+    let mut next = PLAIN;
+    let mut intid = PLAIN_INTID;
+    for device in devices {
+        let full = || PlainRefusal::NoRoom(device.path.as_str());
+        let mut registers = Vec::new();
+        for range in &device.registers {
+            let held = pages(range).ok_or_else(full)?;
+            let shared = |window: &&PlainWindow| {
+                window.pa.get() <= held.start()
+                    && held.end() <= window.pa.get().saturating_add(window.bytes)
+            };
+            let window = match set.windows.iter().find(shared) {
+                Some(window) => *window,
+                None => {
+                    let window =
+                        PlainWindow { ipa: Ipa::new(next), pa: held.base(), bytes: held.size() };
+                    next = next.checked_add(held.size()).ok_or_else(full)?;
+                    if next > PLAIN + PLAIN_BYTES || set.windows.len() >= MAX_WINDOWS {
+                        return Err(full());
+                    }
+                    set.windows.push(window);
+                    window
+                }
+            };
+            let offset = range.start().wrapping_sub(window.pa.get());
+            registers.push(window.ipa.checked_add(offset).ok_or_else(full)?);
+        }
+        let mut wires = Vec::new();
+        for interrupt in &device.interrupts {
+            if intid >= PLAIN_INTID + MAX_WINDOWS as u32 {
+                return Err(full());
+            }
+            wires.push((*interrupt, intid));
+            intid += 1;
+        }
+        set.devices.push(AssignedPlain { device, registers, wires });
+    }
+    Ok(set)
+}
+
+/// Writes the nodes of a VM's devices: compatible, registers and interrupts as the guest sees
+/// them. The parent must have two address and two size cells and lead to the GIC.
+///
+/// # Errors
+/// The writer's.
+pub fn describe_plain(fdt: &mut FdtWriter, set: &PlainSet<'_>) -> Result<(), vm_fdt::Error> {
+    for assigned in &set.devices {
+        let path = assigned.device.path.as_str();
+        let name = path.rsplit('/').next().and_then(|name| name.split('@').next());
+        let Some(first) = assigned.registers.first() else { continue };
+        let name = alloc::format!("{}@{:x}", name.unwrap_or("device"), first.get());
+        let node = fdt.begin_node(&name)?;
+        fdt.property("compatible", assigned.device.compatible)?;
+        let mut registers = Vec::new();
+        for (ipa, range) in assigned.registers.iter().zip(&assigned.device.registers) {
+            registers.extend([ipa.get(), range.size()]);
+        }
+        fdt.property_array_u64("reg", &registers)?;
+        let mut interrupts = Vec::new();
+        for (wire, intid) in &assigned.wires {
+            let flags = match wire.trigger {
+                palisade_board::Trigger::Edge => EDGE_RISING,
+                palisade_board::Trigger::Level => LEVEL_HIGH,
+            };
+            interrupts.extend([SPI, intid.saturating_sub(32), flags]);
+        }
+        if !interrupts.is_empty() {
+            fdt.property_array_u32("interrupts", &interrupts)?;
+        }
+        if assigned.device.bus_master.is_some() {
+            fdt.property_string("palisade,dma-isolation", "none")?;
+        }
+        fdt.end_node(node)?;
+    }
+    Ok(())
+}

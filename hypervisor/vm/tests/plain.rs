@@ -1,0 +1,128 @@
+//! Devices by device tree path: what is refused, and where the guest sees the rest.
+
+use arrayvec::ArrayString;
+use palisade_board::{BusMaster, Interrupt, PlainDevice, Range, Trigger};
+use palisade_vm::layout::{PLAIN, PLAIN_INTID};
+use palisade_vm::passthrough::{PlainBook, PlainRefusal, describe_plain};
+
+fn range(base: u64, size: u64) -> Range {
+    Range::new(base, size).expect("range")
+}
+
+fn path(text: &str) -> ArrayString<80> {
+    ArrayString::from(text).expect("short")
+}
+
+fn device(name: &str, registers: &[(u64, u64)], intids: &[u32]) -> PlainDevice<'static> {
+    let wire = |intid: &u32| Interrupt { intid: *intid, trigger: Trigger::Level };
+    PlainDevice {
+        path: path(name),
+        compatible: b"acme,thing\0",
+        registers: registers.iter().map(|(base, size)| range(*base, *size)).collect(),
+        interrupts: intids.iter().map(wire).collect(),
+        bus_master: None,
+        streams: [].into_iter().collect(),
+        neighbours: [].into_iter().collect(),
+    }
+}
+
+fn timer() -> PlainDevice<'static> {
+    device("/soc/timer@7e003000", &[(0xfe00_3000, 0x1000)], &[96, 97])
+}
+
+/// The console, the GIC, RAM.
+fn own() -> [Range; 3] {
+    [range(0xfe20_1000, 0x200), range(0xff84_1000, 0x1000), range(0, 0x4000_0000)]
+}
+
+#[test]
+fn a_device_is_seen_in_pages_of_its_own() {
+    let book = PlainBook::new();
+    let devices = [timer(), device("/soc/gpio@7e200000", &[(0xfe20_00b4, 0x20)], &[145])];
+    let set = book.assign(0, &devices, &own(), false).expect("harmless");
+    let windows: Vec<_> = set.windows.iter().map(|w| (w.ipa.get(), w.pa.get(), w.bytes)).collect();
+    assert_eq!(windows, [(PLAIN, 0xfe00_3000, 0x1000), (PLAIN + 0x1000, 0xfe20_0000, 0x1000)]);
+    assert_eq!(set.devices[1].registers[0].get(), PLAIN + 0x10b4, "the offset in its page stays");
+    let wires: Vec<_> = set
+        .devices
+        .iter()
+        .flat_map(|d| &d.wires)
+        .map(|(wire, intid)| (wire.intid, *intid))
+        .collect();
+    assert_eq!(wires, [(96, PLAIN_INTID), (97, PLAIN_INTID + 1), (145, PLAIN_INTID + 2)]);
+    let mut fdt = vm_fdt::FdtWriter::new().expect("writer");
+    let root = fdt.begin_node("").expect("root");
+    describe_plain(&mut fdt, &set).expect("described");
+    fdt.end_node(root).expect("end");
+    let blob = fdt.finish().expect("finish");
+    for text in [&b"timer@a000000\0"[..], b"gpio@a0010b4\0", b"acme,thing\0"] {
+        assert!(blob.windows(text.len()).any(|window| window == text));
+    }
+}
+
+#[test]
+fn bus_masters_take_the_explicit_words() {
+    let book = PlainBook::new();
+    let mut dma = device("/soc/dma@7e007000", &[(0xfe00_7000, 0xb00)], &[112]);
+    dma.bus_master = Some(BusMaster::DmaEngine);
+    let devices = [timer(), dma];
+    let refusal = book.assign(0, &devices, &own(), false).expect_err("refused");
+    assert_eq!(
+        refusal,
+        PlainRefusal::BusMaster { path: "/soc/dma@7e007000", reason: "it is a DMA engine" }
+    );
+    assert!(refusal.to_string().starts_with("device /soc/dma@7e007000: it is a DMA engine"));
+    assert!(book.rows().is_empty(), "all or none");
+    book.assign(0, &devices, &own(), true).expect("as the manifest says");
+    // The timer is free again; nothing proves that of the engine.
+    book.take_back(0);
+    let rows: Vec<_> = book.rows().iter().map(|row| (row.path.clone(), row.owner)).collect();
+    assert_eq!(rows, [(String::from("/soc/dma@7e007000"), None)]);
+    assert_eq!(
+        book.assign(1, &devices[1..], &own(), true).expect_err("refused"),
+        PlainRefusal::Quarantined("/soc/dma@7e007000")
+    );
+    book.assign(1, &devices[..1], &own(), false).expect("free");
+}
+
+#[test]
+fn pages_are_not_shared_between_owners() {
+    let book = PlainBook::new();
+    let mut aux = device("/soc/aux@7e215000", &[(0xfe21_5000, 8)], &[]);
+    aux.neighbours.push(path("/soc/serial@7e215040"));
+    let mut uart = device("/soc/serial@7e215040", &[(0xfe21_5040, 0x40)], &[125]);
+    uart.neighbours.push(path("/soc/aux@7e215000"));
+    let both = [aux, uart];
+    assert_eq!(
+        book.assign(0, &both[1..], &own(), false).expect_err("refused"),
+        PlainRefusal::Shared { path: "/soc/serial@7e215040", other: "/soc/aux@7e215000" }
+    );
+    let set = book.assign(0, &both, &own(), false).expect("together");
+    assert_eq!(set.windows.len(), 1, "one page, mapped once");
+    assert_eq!(
+        book.assign(1, &both, &own(), false).expect_err("refused"),
+        PlainRefusal::Claimed { path: "/soc/aux@7e215000", vm: 0 }
+    );
+}
+
+#[test]
+fn what_the_hypervisor_uses_is_not_to_be_had() {
+    let book = PlainBook::new();
+    for (name, base) in [("/soc/serial@7e201000", 0xfe20_1800), ("/memory@0", 0x1000_0000)] {
+        let devices = [device(name, &[(base, 0x100)], &[])];
+        let refusal = book.assign(0, &devices, &own(), true).expect_err("refused");
+        assert_eq!(refusal, PlainRefusal::Hypervisor(name));
+    }
+    let nothing = [device("/soc/nothing", &[], &[])];
+    assert_eq!(
+        book.assign(0, &nothing, &own(), true).expect_err("refused"),
+        PlainRefusal::NoRegisters("/soc/nothing")
+    );
+    let huge = [device("/soc/huge@0", &[(0x80_0000_0000, 1 << 30)], &[])];
+    assert_eq!(
+        book.assign(0, &huge, &own(), true).expect_err("refused"),
+        PlainRefusal::NoRoom("/soc/huge@0")
+    );
+    let end = [device("/soc/end@0", &[(u64::MAX - 0x10, 0x10)], &[])];
+    assert!(book.assign(0, &end, &own(), true).is_err());
+}

@@ -1,0 +1,13 @@
+//! Address spaces of processes, shared with devices, on the model.
+//!
+//! Three VMs with four devices of 64 substreams each bind and unbind processes, change their
+//! tables, end them, collide in ASIDs, answer stalls and lose memory, all through the guest
+//! interface; devices try every virtual address from every substream whenever time passes,
+//! inside every operation. What they get is held against [`Truth`].
+
+mod guest;
+mod memory;
+mod truth;
+mod world;
+
+pub use world::{Sharing, SharingTally, share};
