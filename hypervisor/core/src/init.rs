@@ -65,7 +65,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let book = pcie::enumerate(board, context.machine);
     pcie::announce(&book, &iommus);
-    let system = System::new(board, frames, gic, cpus, iommus, book);
+    let system = System::new(tree, board, frames, gic, cpus, iommus, book);
     let system = system::publish(system);
     interrupts::claim_all(system);
     let cores = secondaries::start(system.board, context.machine);

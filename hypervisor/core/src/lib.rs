@@ -24,6 +24,7 @@ mod memory;
 pub mod mux;
 mod panic;
 mod pcie;
+mod plain;
 mod posture;
 mod provoke;
 mod refuse;

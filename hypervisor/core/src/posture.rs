@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use palisade_iommu::{DeviceId, Iommus, StreamState};
-use palisade_vm::passthrough::{Condition, Passthrough};
+use palisade_vm::passthrough::{Condition, Passthrough, PlainBook};
 
 use crate::report::Record;
 use crate::{console, fault};
@@ -12,7 +12,7 @@ use crate::{console, fault};
 /// One line of the table.
 struct Line<'a> {
     stream: Option<u32>,
-    device: DeviceId,
+    device: &'a dyn fmt::Display,
     owner: Option<&'a str>,
     state: Option<StreamState>,
     condition: &'static str,
@@ -27,7 +27,7 @@ impl Line<'_> {
     fn send(&self) {
         Record::new("posture")
             .maybe("stream", self.stream.map(u64::from))
-            .text("device", fault::Name(self.device))
+            .text("device", self.device)
             .maybe_text("owner", self.owner)
             .maybe_text("state", self.state.map(StreamState::name))
             .text("condition", self.condition)
@@ -48,7 +48,7 @@ impl fmt::Display for Line<'_> {
         write!(
             f,
             " {} owner {} state {} {}, dma_isolation {}",
-            fault::Name(self.device),
+            self.device,
             self.owner.unwrap_or("-"),
             self.state.map_or("-", StreamState::name),
             self.condition,
@@ -58,7 +58,12 @@ impl fmt::Display for Line<'_> {
 }
 
 /// Prints the table. `vm` names a VM by its index.
-pub(crate) fn print<'a>(iommus: &Iommus, book: &Passthrough, vm: &dyn Fn(u16) -> &'a str) {
+pub(crate) fn print<'a>(
+    iommus: &Iommus,
+    book: &Passthrough,
+    plain: &PlainBook,
+    vm: &dyn Fn(u16) -> &'a str,
+) {
     if !console::is_muxed() {
         log::info!("DMA posture:");
     }
@@ -74,7 +79,7 @@ pub(crate) fn print<'a>(iommus: &Iommus, book: &Passthrough, vm: &dyn Fn(u16) ->
             let owner = entry.owner.map(|owner| owner.index()).or(open);
             Line {
                 stream: Some(entry.stream.get()),
-                device,
+                device: &fault::Name(device),
                 owner: owner.map(vm),
                 state: Some(entry.state),
                 condition: entry.condition.name(),
@@ -91,10 +96,23 @@ pub(crate) fn print<'a>(iommus: &Iommus, book: &Passthrough, vm: &dyn Fn(u16) ->
         let row = row_of(device);
         Line {
             stream: None,
-            device,
+            device: &fault::Name(device),
             owner: row.and_then(|row| row.owner).map(vm),
             state: None,
             condition: row.map_or(Condition::Free, |row| row.condition).name(),
+            isolated: false,
+        }
+        .send();
+    }
+    // Nothing stands before a device outside PCI.
+    for row in plain.rows() {
+        let held = row.owner.is_some();
+        Line {
+            stream: None,
+            device: &row.path,
+            owner: row.owner.map(vm),
+            state: None,
+            condition: if held { Condition::Assigned } else { Condition::Quarantined }.name(),
             isolated: false,
         }
         .send();

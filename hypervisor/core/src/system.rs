@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
+use palisade_fdt::Tree;
 use palisade_gic::{AnyGic, Gic, KICK_SGI};
 use palisade_iommu::Iommus;
 use palisade_mem::{Agent, Frames};
-use palisade_vm::passthrough::Passthrough;
+use palisade_vm::passthrough::{Passthrough, PlainBook};
 use spin::Once;
 
 use crate::unit::Unit;
@@ -15,6 +16,7 @@ use crate::{mux, posture};
 
 /// The instances of everything there is one of.
 pub(crate) struct System {
+    pub(crate) tree: &'static Tree<'static>,
     pub(crate) board: &'static BoardInfo<'static>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) gic: AnyGic,
@@ -23,6 +25,8 @@ pub(crate) struct System {
     pub(crate) iommus: Arc<Iommus>,
     /// Who owns which device.
     pub(crate) book: Passthrough,
+    /// The same, for devices by device tree path.
+    pub(crate) plain: PlainBook,
     units: Once<Vec<Unit>>,
     names: Once<Vec<&'static str>>,
 }
@@ -32,6 +36,7 @@ static SYSTEM: Once<System> = Once::new();
 impl System {
     /// A system without VMs.
     pub(crate) fn new(
+        tree: &'static Tree<'static>,
         board: &'static BoardInfo<'static>,
         frames: Arc<Frames>,
         gic: AnyGic,
@@ -40,7 +45,8 @@ impl System {
         book: Passthrough,
     ) -> Self {
         let (units, names) = (Once::new(), Once::new());
-        Self { board, frames, gic, cpus, iommus, book, units, names }
+        let plain = PlainBook::new();
+        Self { tree, board, frames, gic, cpus, iommus, book, plain, units, names }
     }
 
     /// The VMs; none before they are built.
@@ -71,7 +77,7 @@ impl System {
 
     /// Prints the DMA posture.
     pub(crate) fn tell_posture(&self) {
-        posture::print(&self.iommus, &self.book, &|vm| self.vm_name(vm));
+        posture::print(&self.iommus, &self.book, &self.plain, &|vm| self.vm_name(vm));
     }
 
     /// Has every core look at its orders.

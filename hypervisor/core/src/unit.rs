@@ -14,7 +14,7 @@ use palisade_iommu::Owner;
 use palisade_vm::load::{self, Boot, Images, LoadError, Machine};
 use palisade_vm::memory::{GuestMemory, MemoryError, Shape};
 use palisade_vm::mmio::BusError;
-use palisade_vm::passthrough::{Assigned, Refusal, Request};
+use palisade_vm::passthrough::{Assigned, PlainRefusal, PlainSet, Refusal, Request};
 use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost};
 use palisade_vm::pl011::Console;
 use palisade_vm::{Life, Vm, VmConfig, VmError, Wires, layout};
@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use crate::report::Record;
 use crate::system::System;
-use crate::{console, interrupts};
+use crate::{console, interrupts, plain};
 
 /// Maintenance interrupt where the device tree names none (BSA: PPI 9).
 const MAINTENANCE: u32 = 25;
@@ -42,6 +42,12 @@ pub(crate) enum BuildError {
     /// A device is refused.
     #[error("{0}")]
     Device(#[from] Refusal),
+    /// A device by path is not there.
+    #[error("{0}")]
+    Path(#[from] palisade_fdt::Error<'static>),
+    /// A device by path is refused.
+    #[error("{0}")]
+    Plain(#[from] PlainRefusal<'static>),
     /// A device does not fit the VM's bus.
     #[error("{0}")]
     Pci(#[from] PciError),
@@ -57,6 +63,7 @@ pub(crate) enum BuildError {
 pub(crate) struct Unit {
     pub(crate) vm: Vm,
     manifest: &'static Manifest<'static>,
+    plain: PlainSet<'static>,
     boot: Boot,
     pub(crate) owner: Owner,
     pub(crate) pci: Arc<PciHost>,
@@ -120,6 +127,7 @@ pub(crate) fn build(
         // Devices first: while one is attached, nothing of the memory is released.
         system.book.take_back(index as u16, &system.iommus, &Counter);
         let _ = memory.tear_down();
+        system.plain.take_back(index as u16);
         let _ = system.iommus.owners().close(owner);
     }
     built
@@ -167,12 +175,13 @@ fn furnish(
         pci.add(&device.topology, device.guest)?;
         wire(system, &vm, device);
     }
-    let boot = load(manifest, &vm)?;
-    Ok(Unit { vm, manifest, boot, owner, pci, gone: AtomicBool::new(false) })
+    let plain = plain::assign(system, manifest, &vm)?;
+    let boot = load(manifest, &vm, &plain)?;
+    Ok(Unit { vm, manifest, plain, boot, owner, pci, gone: AtomicBool::new(false) })
 }
 
 /// Copies the images into the VM's memory.
-fn load(manifest: &Manifest<'_>, vm: &Vm) -> Result<Boot, LoadError> {
+fn load(manifest: &Manifest<'_>, vm: &Vm, plain: &PlainSet<'_>) -> Result<Boot, LoadError> {
     let machine = Machine {
         vcpus: vm.cores().len(),
         memory: manifest.memory,
@@ -181,6 +190,7 @@ fn load(manifest: &Manifest<'_>, vm: &Vm) -> Result<Boot, LoadError> {
         gic: vm.vgic().version(),
         its: false,
         pci: true,
+        plain: Some(plain),
         no_dma_isolation: manifest.no_dma_isolation,
     };
     let images = Images {
@@ -214,7 +224,7 @@ impl Unit {
             log::error!("device {error}");
             return false;
         }
-        if !self.vm.rebuild() || load(self.manifest, &self.vm).is_err() {
+        if !self.vm.rebuild() || load(self.manifest, &self.vm, &self.plain).is_err() {
             return false;
         }
         self.boot(system);

@@ -89,6 +89,7 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     if let TornDown::Quarantined(frames) = unit.vm.memory().tear_down() {
         log::error!("vm {}: {frames} frames stay quarantined", unit.vm.name());
     }
+    system.plain.take_back(index);
     if let Err(error) = system.iommus.owners().close(unit.owner) {
         log::error!("vm {}: {error}", unit.vm.name());
     }

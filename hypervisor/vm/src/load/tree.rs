@@ -11,6 +11,7 @@ use crate::layout::{
     CPU_INTERFACE, CPU_INTERFACE_BYTES, DISTRIBUTOR, DISTRIBUTOR_BYTES, ITS, ITS_BYTES,
     PHYSICAL_TIMER, RAM, REDISTRIBUTORS, UART, UART_BYTES, UART_CLOCK, UART_INTID, VIRTUAL_TIMER,
 };
+use crate::passthrough::{PlainSet, describe_plain};
 use crate::pci;
 
 const GIC: u32 = 1;
@@ -44,6 +45,8 @@ pub struct Machine<'a> {
     pub its: bool,
     /// It has a PCI host.
     pub pci: bool,
+    /// Its devices by device tree path.
+    pub plain: Option<&'a PlainSet<'a>>,
     /// Its devices' DMA is not isolated: the tree says so, too.
     pub no_dma_isolation: bool,
 }
@@ -79,6 +82,9 @@ pub fn tree(machine: &Machine<'_>) -> Result<Vec<u8>, Error> {
     if machine.pci {
         let its = machine.its.then_some(ITS_PHANDLE);
         pci::describe(&mut fdt, pci::Interrupts { gic: GIC, gic_address_cells: 2, its })?;
+    }
+    if let Some(plain) = machine.plain {
+        describe_plain(&mut fdt, plain)?;
     }
     fdt.end_node(root)?;
     fdt.finish()

@@ -175,6 +175,7 @@ fn images_are_loaded_and_the_tree_is_at_x0() {
         gic: Version::V3,
         its: false,
         pci: true,
+        plain: None,
         no_dma_isolation: false,
     };
     let images = load::Images { kernel: &[7; 5000], initrd: Some(&[8; 100]) };
