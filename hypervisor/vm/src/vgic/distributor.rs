@@ -51,7 +51,10 @@ impl Distributor {
             TYPER => {
                 let lines = SPIS / 32;
                 let cpus = (self.vgic.vcpus() as u32).saturating_sub(1) & 7;
-                lines | if v3 { 9 << 19 } else { cpus << 5 }
+                // With LPIs: bit 17, and fourteen bits of INTID.
+                let lpis = self.vgic.has_lpis();
+                let wide = if lpis { 13 << 19 | 1 << 17 } else { 9 << 19 };
+                lines | if v3 { wide } else { cpus << 5 }
             }
             // Product and implementer: nobody's.
             IIDR => 0,

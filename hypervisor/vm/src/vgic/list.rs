@@ -4,6 +4,7 @@ use palisade_gic::{Ack, Gic, ListRegister, LrState, MaintenanceControl, Version}
 
 use super::{
     bank::{Bank, NOBODY, each},
+    lpi,
     state::{State, Vgic},
 };
 
@@ -149,6 +150,9 @@ fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
 /// One list register goes back into the state.
 fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
     let intid = slot.lr.intid;
+    if intid >= lpi::FIRST {
+        return state.unlist_lpi(ListRegister { intid, ..lr });
+    }
     let version = state.version;
     let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
     let mask = 1u32 << bit;
@@ -213,6 +217,12 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
         let waiting = bank.pending() & bank.forwarded(groups) & !bank.active & !bank.listed;
         pending.add_all(bank, word, Bank::belonging(waiting, &bank.target, me));
     });
+
+    if groups & 2 != 0 {
+        for (priority, intid) in state.waiting_lpis(vcpu) {
+            pending.add(Wish { priority, intid: intid as u16 });
+        }
+    }
 
     // A pending interrupt may be more urgent than all active ones: it always has a register.
     let count = gic.list_registers().min(MAX_LRS);
@@ -288,6 +298,10 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
 /// The register of an interrupt that becomes pending.
 fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     let intid = u32::from(wish.intid);
+    if intid >= lpi::FIRST {
+        let lr = state.list_lpi(intid).unwrap_or_default();
+        return Slot { lr, used: lr.state.pending(), took_latch: true };
+    }
     let v2_sgi = state.version == Version::V2 && intid < 16;
     let mut source = 0;
     let mut more_sources = false;

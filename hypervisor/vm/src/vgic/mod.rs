@@ -12,6 +12,7 @@ mod bank;
 mod distributor;
 mod lanes;
 mod list;
+mod lpi;
 mod redistributor;
 mod registers;
 mod sgi;

@@ -1,6 +1,6 @@
 //! The state of a virtual interrupt controller, and the lines into it.
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use palisade_gic::{FIRST_SPI, Version};
 use spin::Mutex;
@@ -8,6 +8,7 @@ use spin::Mutex;
 use super::{
     bank::{Bank, NOBODY, each},
     list::Lists,
+    lpi::{Lpis, Waiting},
 };
 
 /// The most vCPUs of a VM.
@@ -25,6 +26,7 @@ pub(super) struct Private {
     pub lists: Lists,
     /// GICR_WAKER.ProcessorSleep.
     pub asleep: bool,
+    pub lpis: Waiting,
 }
 
 pub(super) struct State {
@@ -33,6 +35,7 @@ pub(super) struct State {
     pub groups: u32,
     pub private: Vec<Private>,
     pub shared: [Bank; SPI_BANKS],
+    pub lpis: Lpis,
     /// The vCPUs that must look again.
     pub kicks: u32,
 }
@@ -74,6 +77,7 @@ pub struct Vgic {
     /// Linked interrupts: physical, virtual. Small; looked up once per physical interrupt.
     links: Mutex<Vec<(u32, u32)>>,
     kicks: AtomicU32,
+    pub(super) lpis_offered: AtomicBool,
 }
 
 impl Vgic {
@@ -89,10 +93,12 @@ impl Vgic {
                 groups: 0,
                 private,
                 shared: [const { Bank::new(0) }; SPI_BANKS],
+                lpis: Lpis::default(),
                 kicks: 0,
             }),
             links: Mutex::new(Vec::new()),
             kicks: AtomicU32::new(0),
+            lpis_offered: AtomicBool::new(false),
         })
     }
 
@@ -111,6 +117,7 @@ impl Vgic {
     pub fn reset(&self) {
         let mut state = self.state.lock();
         state.groups = 0;
+        state.lpis = Lpis::default();
         for (vcpu, private) in state.private.iter_mut().enumerate() {
             *private = fresh_private(vcpu as u8);
         }
@@ -256,7 +263,9 @@ impl Vgic {
                 Bank::belonging(bits, &bank.target, vcpu as u8) != 0
             };
             let private = state.private.get(vcpu).is_some_and(|private| waiting(&private.bank));
-            private || state.shared.iter().any(waiting)
+            private
+                || state.shared.iter().any(waiting)
+                || groups & 2 != 0 && state.waiting_lpis(vcpu).next().is_some()
         })
     }
 
@@ -270,7 +279,13 @@ fn fresh_private(vcpu: u8) -> Private {
     let mut bank = Bank::new(vcpu);
     // SGIs are edge triggered, always (12.9.7); PPIs of the timers are level.
     bank.edge = 0xffff;
-    Private { bank, sources: [0; 16], lists: Lists::default(), asleep: true }
+    Private {
+        bank,
+        sources: [0; 16],
+        lists: Lists::default(),
+        asleep: true,
+        lpis: Waiting::default(),
+    }
 }
 
 /// One line into a VM's interrupt controller, held by the device that drives it.

@@ -314,3 +314,45 @@ fn any_access_to_any_register_is_survived() {
         assert_eq!(m.gic.list_registers(), 4);
     }
 }
+
+#[test]
+fn lpis_are_sent_where_they_are_mapped_and_have_no_active_state() {
+    let m = machine(Version::V3, 2);
+    assert_eq!(m.gicd.read(at(0, 4, Width::Bits32)) >> 17 & 1, 0);
+    m.vgic.offer_lpis();
+    assert_eq!(m.gicd.read(at(0, 4, Width::Bits32)) >> 17 & 0x7f, 13 << 2 | 1);
+    m.gicr.write(at(0, 0x70, Width::Bits64), 0x4100_0000 | 13);
+    assert_eq!(m.gicr.read(at(0, 0x70, Width::Bits64)), 0x4100_0000 | 13);
+    assert_eq!(m.vgic.lpi_configuration(8195), Some(0x4100_0003));
+    assert_eq!(m.vgic.lpi_configuration(1 << 14), None);
+    m.gicr.write(at(0, 0, Width::Bits32), 1);
+    m.vgic.map_lpi(8195, 0);
+    m.vgic.set_lpi_pending(8195, true);
+    assert_eq!(m.drain(), [], "disabled");
+    m.vgic.configure_lpi(8195, 0xa1);
+    m.enter();
+    assert_eq!(m.gic.guest_acknowledge(), Some(8195));
+    // The hardware frees an LPI's register when it is taken.
+    m.gic.guest_end(8195);
+    m.exit();
+    m.enter();
+    assert_eq!(m.gic.guest_acknowledge(), None, "once");
+    // Moved, and taken back, while listed.
+    m.exit();
+    m.vgic.set_lpi_pending(8195, true);
+    m.enter();
+    m.vgic.take_kicks();
+    m.vgic.move_lpi(8195, 1);
+    assert_eq!(m.vgic.take_kicks(), 1);
+    m.exit();
+    assert_eq!(m.vgic.take_kicks(), 2, "the new one is told");
+    m.enter();
+    assert_eq!(m.gic.guest_acknowledge(), None);
+    m.exit();
+    m.vgic.move_lpi(8195, 0);
+    m.enter();
+    m.vgic.unmap_lpi(8195);
+    m.exit();
+    m.enter();
+    assert_eq!(m.gic.guest_acknowledge(), None);
+}
