@@ -19,8 +19,8 @@ use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
 use crate::{
-    bundle, console, fault, heap, host, interrupts, logger, memory, pcie, secondaries, smmus, unit,
-    work,
+    bundle, console, fault, heap, host, interrupts, logger, memory, messages, pcie, secondaries,
+    smmus, unit, work,
 };
 
 /// Exit status when the hypervisor could not come up.
@@ -70,6 +70,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     interrupts::claim_all(system);
     let cores = secondaries::start(system.board, context.machine);
     log::info!("{} cores up", cores.len());
+    system.messages.call_once(|| messages::bring_up(system, context.machine, &cores));
     match bundle::open(board, context.machine, &context.image, cores.len())? {
         Some(bundle) => run_bundle(system, bundle, &cores),
         None => log::info!("no bundle: there is nothing to run"),

@@ -21,6 +21,7 @@ mod init;
 mod interrupts;
 mod logger;
 mod memory;
+mod messages;
 pub mod mux;
 mod panic;
 mod pcie;

@@ -8,6 +8,7 @@ use palisade_fdt::Tree;
 use palisade_gic::{AnyGic, Gic, KICK_SGI};
 use palisade_iommu::Iommus;
 use palisade_mem::{Agent, Frames};
+use palisade_vm::its::Messages;
 use palisade_vm::passthrough::{Passthrough, PlainBook};
 use spin::Once;
 
@@ -27,6 +28,8 @@ pub(crate) struct System {
     pub(crate) book: Passthrough,
     /// The same, for devices by device tree path.
     pub(crate) plain: PlainBook,
+    /// The machine's messages, where there is an ITS.
+    pub(crate) messages: Once<Option<Arc<Messages>>>,
     units: Once<Vec<Unit>>,
     names: Once<Vec<&'static str>>,
 }
@@ -44,9 +47,9 @@ impl System {
         iommus: Arc<Iommus>,
         book: Passthrough,
     ) -> Self {
-        let (units, names) = (Once::new(), Once::new());
+        let (messages, units, names) = (Once::new(), Once::new(), Once::new());
         let plain = PlainBook::new();
-        Self { tree, board, frames, gic, cpus, iommus, book, plain, units, names }
+        Self { tree, board, frames, gic, cpus, iommus, book, plain, messages, units, names }
     }
 
     /// The VMs; none before they are built.

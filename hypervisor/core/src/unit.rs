@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use crate::report::Record;
 use crate::system::System;
-use crate::{console, interrupts, plain};
+use crate::{console, interrupts, messages, plain};
 
 /// Maintenance interrupt where the device tree names none (BSA: PPI 9).
 const MAINTENANCE: u32 = 25;
@@ -176,6 +176,12 @@ fn furnish(
         wire(system, &vm, device);
     }
     let plain = plain::assign(system, manifest, &vm)?;
+    let senders = messages::senders(&board.pcie, &assigned);
+    if !senders.is_empty()
+        && let Some(Some(messages)) = system.messages.get()
+    {
+        vm.add_its(messages, senders)?;
+    }
     let boot = load(manifest, &vm, &plain)?;
     Ok(Unit { vm, manifest, plain, boot, owner, pci, gone: AtomicBool::new(false) })
 }
@@ -188,7 +194,7 @@ fn load(manifest: &Manifest<'_>, vm: &Vm, plain: &PlainSet<'_>) -> Result<Boot, 
         bootargs: manifest.bootargs,
         initrd: None,
         gic: vm.vgic().version(),
-        its: false,
+        its: vm.has_its(),
         pci: true,
         plain: Some(plain),
         no_dma_isolation: manifest.no_dma_isolation,

@@ -79,6 +79,7 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
     unit.tell(state, None);
     unit.unwire(system);
+    unit.vm.silence();
     unit.pci.clear();
     let index = unit.vm.index() as u16;
     let watch = Watch { system, told: Cell::new(false) };

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     counters::Counters,
     hypercall::Service,
+    its::{CONTROL_BYTES, ItsDevice, Messages, Sender},
     layout,
     memory::{GuestMemory, MemoryError},
     mmio::{BusError, MmioBus, MmioDevice},
@@ -123,6 +124,7 @@ pub struct Vm {
     limit: RateLimit,
     counters: Counters,
     service: Option<Arc<Service>>,
+    messages: Option<(Arc<Messages>, Arc<ItsDevice>)>,
 }
 
 impl Vm {
@@ -172,6 +174,7 @@ impl Vm {
             limit: RateLimit::default(),
             counters: Counters::default(),
             service: None,
+            messages: None,
             cores: config.cores,
         })
     }
@@ -187,6 +190,44 @@ impl Vm {
         device: Arc<dyn MmioDevice>,
     ) -> Result<(), BusError> {
         self.bus.add(start, bytes, device)
+    }
+
+    /// Gives it a translation service: its devices may send messages. Before the VM is shared.
+    ///
+    /// # Errors
+    /// Something is there already, or the doorbell cannot be shown to its devices.
+    pub fn add_its(
+        &mut self,
+        messages: &Arc<Messages>,
+        senders: Vec<Sender>,
+    ) -> Result<(), VmError> {
+        let page = messages.its().translater().align_down(4096);
+        self.memory.map_doorbell(Ipa::new(layout::DOORBELL), page)?;
+        let (vgic, memory) = (self.vgic.clone(), self.memory.clone());
+        let its = ItsDevice::new(messages.clone(), vgic, memory, self.cores.clone(), senders);
+        self.bus.add(Ipa::new(layout::ITS), CONTROL_BYTES, its.clone())?;
+        self.vgic.offer_lpis();
+        self.messages = Some((messages.clone(), its));
+        Ok(())
+    }
+
+    /// Whether it has a translation service.
+    pub fn has_its(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// Takes its devices' messages away, after its vCPUs left.
+    pub fn silence(&self) {
+        if let Some((_, its)) = &self.messages {
+            its.reset();
+        }
+    }
+
+    /// A physical LPI was taken on one of its cores.
+    pub(crate) fn raise(&self, lpi: u32) {
+        if let Some((messages, _)) = &self.messages {
+            messages.raise(lpi);
+        }
     }
 
     /// Gives it the guest interface. Before the VM is shared.
@@ -279,6 +320,7 @@ impl Vm {
         if !self.is_parked() || !self.memory.wipe() {
             return false;
         }
+        self.silence();
         self.vgic.reset();
         self.uart.reset();
         self.power.reset();

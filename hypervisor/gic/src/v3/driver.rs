@@ -86,6 +86,14 @@ impl GicV3 {
         self.interrupts
     }
 
+    /// The first frame of the redistributor of a core in service: its region, its offset there,
+    /// and its registers.
+    pub fn frame_of(&self, core: usize) -> Option<(usize, u64, Mmio)> {
+        let place = self.frame.get(core)?.load(Ordering::Relaxed);
+        let (region, offset) = ((place >> 48) as usize, place & 0xffff_ffff_ffff);
+        Some((region, offset, self.redistributors.get(region)?.slice(offset, FRAME)))
+    }
+
     /// Finds the redistributor of the core with affinity `mpidr`.
     fn find(&self, mpidr: u64) -> Option<u64> {
         // GICR_TYPER has Aff3.Aff2.Aff1.Aff0 in one word, MPIDR has a gap below Aff3.

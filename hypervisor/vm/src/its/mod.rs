@@ -10,14 +10,18 @@
 
 mod devices;
 mod execute;
+mod messages;
 mod registers;
+mod world;
 
 #[cfg(test)]
 mod tests;
 
 pub use devices::{Event, MAX_EVENT_BITS};
 pub use execute::Backend;
+pub use messages::Messages;
 pub use registers::VirtualIts;
+pub use world::{CONTROL_BYTES, ItsDevice, Sender};
 
 /// First LPI (IHI 0069, 2.2).
 pub const FIRST_LPI: u32 = 8192;

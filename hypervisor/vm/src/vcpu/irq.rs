@@ -3,7 +3,7 @@ use palisade_gic::{Gic, KICK_SGI, Trigger};
 use palisade_hal::guest::{self, El1};
 
 use super::host::Host;
-use crate::{Vm, layout};
+use crate::{Vm, its::FIRST_LPI, layout};
 
 /// Interrupts taken per exit; more come out again.
 const BOUND: usize = 32;
@@ -42,6 +42,12 @@ pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
     for _ in 0..BOUND {
         let Some(ack) = gic.acknowledge() else { return };
         let intid = ack.intid();
+        if intid >= FIRST_LPI {
+            // An LPI has no active state: dropping its priority is its end.
+            gic.priority_drop(ack);
+            vm.raise(intid);
+            continue;
+        }
         if let Some(linked) = vm.vgic().linked(intid) {
             // Active from now on until the guest ends it.
             gic.priority_drop(ack);

@@ -1,0 +1,58 @@
+//! The machine's messages: the physical ITS, its LPIs, and whose each is.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use palisade_gic::its::{Its, LpiTable};
+use spin::Mutex;
+
+use crate::vgic::Vgic;
+
+/// An LPI of a guest.
+#[derive(Clone)]
+struct Route {
+    vgic: Arc<Vgic>,
+    intid: u32,
+}
+
+/// The physical ITS and who is behind its LPIs. One for the machine; every VM with messages
+/// holds it.
+pub struct Messages {
+    its: Its,
+    lpis: LpiTable,
+    routes: Mutex<BTreeMap<u32, Route>>,
+}
+
+impl Messages {
+    /// Over an ITS in service, whose cores are mapped.
+    pub fn new(its: Its, lpis: LpiTable) -> Arc<Self> {
+        Arc::new(Self { its, lpis, routes: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// The physical ITS.
+    pub fn its(&self) -> &Its {
+        &self.its
+    }
+
+    /// The physical LPIs.
+    pub fn lpis(&self) -> &LpiTable {
+        &self.lpis
+    }
+
+    /// A physical LPI was taken: the guest's becomes pending. False if it is nobody's by now.
+    pub fn raise(&self, physical: u32) -> bool {
+        let route = self.routes.lock().get(&physical).cloned();
+        if let Some(route) = &route {
+            route.vgic.set_lpi_pending(route.intid, true);
+        }
+        route.is_some()
+    }
+
+    pub(super) fn connect(&self, physical: u32, vgic: &Arc<Vgic>, intid: u32) {
+        self.routes.lock().insert(physical, Route { vgic: vgic.clone(), intid });
+    }
+
+    pub(super) fn disconnect(&self, physical: u32) {
+        self.routes.lock().remove(&physical);
+    }
+}
