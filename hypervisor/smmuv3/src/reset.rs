@@ -73,7 +73,8 @@ impl<E: Env> Smmu<E> {
         }
         abort_by_default(&mmio, &env, options.register_micros)?;
         disable(&mmio, &env, options.register_micros)?;
-        let features = Features::new(&IdRegisters::read(&mmio))?;
+        let mut features = Features::new(&IdRegisters::read(&mmio))?;
+        features.coherent &= options.coherent;
         let agent = frames.register_agent("smmu").map_err(|_| BringUpError::NoMemory)?;
         let parts = Parts::new(frames, &features, &options)?;
         let smmu = parts.join(mmio, frames, env, features, options, agent);

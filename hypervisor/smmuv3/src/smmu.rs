@@ -45,6 +45,9 @@ pub struct Options {
     pub storm_micros: u64,
     /// Whether completion by message is used where the SMMU offers it.
     pub messages: bool,
+    /// Whether the system says that the SMMU sees the CPU's caches. Where either this or
+    /// IDR0.COHACC says no, everything the SMMU reads is cleaned.
+    pub coherent: bool,
     /// Whether the SMMU's wired interrupts are routed to someone.
     pub interrupts: bool,
 }
@@ -60,6 +63,7 @@ impl Default for Options {
             storm_events: 1 << 16,
             storm_micros: 1_000_000,
             messages: true,
+            coherent: true,
             interrupts: true,
         }
     }

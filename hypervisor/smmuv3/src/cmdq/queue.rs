@@ -1,6 +1,7 @@
 //! The command queue in memory, with its registers and its time limits.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Deadline, Env, PhysAddr};
@@ -57,7 +58,6 @@ pub struct QueueCounts {
 
 struct Inner {
     producer: Producer,
-    dead: bool,
     /// Position and count of repeated errors.
     retry: (u64, u32),
     counts: QueueCounts,
@@ -69,6 +69,8 @@ pub(crate) struct CommandQueue {
     completion: Completion,
     limits: SyncLimits,
     log2: u32,
+    /// Beside the lock, so that a panicking core that holds it can still give the queue up.
+    dead: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -99,12 +101,18 @@ impl CommandQueue {
         };
         let inner = Inner {
             producer: Producer::new(ring),
-            dead: false,
             retry: (u64::MAX, 0),
             counts: QueueCounts::default(),
         };
         let log2 = ring.log2();
-        Ok(Self { table, completion, limits, log2, inner: Mutex::new(inner) })
+        Ok(Self {
+            table,
+            completion,
+            limits,
+            log2,
+            dead: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+        })
     }
 
     /// Gives the memory back; only before [`install`](Self::install).
@@ -139,7 +147,11 @@ impl CommandQueue {
 
     /// Marks the queue as beyond repair: every wait ends at its next turn.
     pub fn kill(&self) {
-        self.inner.lock().dead = true;
+        self.dead.store(true, Ordering::Release);
+    }
+
+    fn check_alive(&self) -> Result<(), QueueError> {
+        if self.dead.load(Ordering::Acquire) { Err(QueueError::Dead) } else { Ok(()) }
     }
 
     /// Sends at most [`batch_max`](Self::batch_max) − 1 commands and one CMD_SYNC with one write of PROD,
@@ -195,9 +207,7 @@ impl CommandQueue {
     /// Writes the batch and publishes it. `None`: no space yet.
     fn produce(&self, mmio: &Mmio, commands: &[Cmd]) -> Result<Option<(u64, u64)>, QueueError> {
         let mut inner = self.inner.lock();
-        if inner.dead {
-            return Err(QueueError::Dead);
-        }
+        self.check_alive()?;
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX).saturating_add(1);
         if inner.producer.space() < count {
             self.observe(mmio, &mut inner)?;
@@ -266,9 +276,7 @@ impl CommandQueue {
     /// Reads CMDQ_CONS, recovers from errors; whether the SMMU is past `position`.
     fn look(&self, mmio: &Mmio, position: u64) -> Result<bool, QueueError> {
         let mut inner = self.inner.lock();
-        if inner.dead {
-            return Err(QueueError::Dead);
-        }
+        self.check_alive()?;
         self.observe(mmio, &mut inner)?;
         if inner.producer.passed(position) {
             return Ok(true);
@@ -284,7 +292,7 @@ impl CommandQueue {
 
     fn learn(&self, inner: &mut Inner, cons: Pointer) -> Result<(), QueueError> {
         inner.producer.observe(cons).map_err(|_| {
-            inner.dead = true;
+            self.kill();
             QueueError::Dead
         })
     }
@@ -292,9 +300,7 @@ impl CommandQueue {
     /// Handles GERROR.CMDQ_ERR and GERROR.SFM_ERR if they are active (§7.1, §7.5).
     pub fn check_errors(&self, mmio: &Mmio) -> Result<(), QueueError> {
         let mut inner = self.inner.lock();
-        if inner.dead {
-            return Err(QueueError::Dead);
-        }
+        self.check_alive()?;
         self.recover(mmio, &mut inner)
     }
 
@@ -314,7 +320,7 @@ impl CommandQueue {
         let is_active =
             |field: tock_registers::fields::Field<u32, GERROR::Register>| field.read(active) != 0;
         if is_active(GERROR::SFM_ERR) {
-            inner.dead = true;
+            self.kill();
             return Err(QueueError::Dead);
         }
         if !is_active(GERROR::CMDQ_ERR) {
@@ -329,7 +335,7 @@ impl CommandQueue {
             _ => (position, 1),
         };
         if inner.retry.1 > RETRIES_MAX {
-            inner.dead = true;
+            self.kill();
             return Err(QueueError::Dead);
         }
         match cons.read_as_enum(CMDQ_CONS::ERR) {

@@ -3,6 +3,7 @@
 mod attach;
 mod bring_up;
 mod budget;
+mod coherency;
 mod contexts;
 mod events;
 mod fake;
