@@ -1,6 +1,8 @@
 //! Memory, a TLB that records, and random numbers, for all test files.
 #![allow(dead_code)]
 
+pub mod shadow;
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
