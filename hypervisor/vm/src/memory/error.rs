@@ -10,6 +10,9 @@ pub enum MemoryError {
     /// The machine has too little.
     #[error("no memory for the guest's RAM at {0}: {1}")]
     NoRam(Ipa, FrameError),
+    /// The machine has too little, known before anything is taken.
+    #[error("{0:#x} bytes are more than the {1:#x} that are free")]
+    TooLittle(u64, u64),
     /// The range is empty, misaligned to 4 KiB, or leaves the IPA space.
     #[error("{0} + {1:#x} is no range of whole pages in the IPA space")]
     BadRange(Ipa, u64),

@@ -150,6 +150,11 @@ impl GuestMemory {
         for &(start, length) in readonly {
             MemoryMap::check(start, length, layout::IPA_BITS)?;
         }
+        // Before gigabytes are zeroed for nothing.
+        let free = self.frames.footprint().free << FRAME_SHIFT;
+        if bytes > free {
+            return Err(MemoryError::TooLittle(bytes, free));
+        }
         let mut guard = self.inner.lock();
         let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
         let (mut at, end) = (ipa.get(), ipa.get() + bytes);

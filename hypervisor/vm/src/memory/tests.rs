@@ -103,7 +103,7 @@ fn too_much_memory_is_refused_and_all_comes_back() {
     let before = m.frames.footprint();
     let memory = memory(&m);
     let error = memory.add_ram(Ipa::new(0x4000_0000), 1 << 30, &[]).unwrap_err();
-    assert!(matches!(error, MemoryError::NoRam(..)));
+    assert!(matches!(error, MemoryError::TooLittle(..)));
     assert_eq!(memory.tear_down(), TornDown::Released);
     assert_eq!(m.frames.footprint(), before);
     for (ipa, bytes) in [(0x1000, 0), (0x1800, 0x1000), (1 << 39, 0x1000), (u64::MAX, 0x1000)] {
