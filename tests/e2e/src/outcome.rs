@@ -112,6 +112,7 @@ impl Outcome {
                 json!({"name": check.name, "passed": check.passed, "evidence": check.evidence})
             })
             .collect();
+        let vms: Vec<Value> = self.records.vms().into_iter().map(bare).collect();
         let posture: Vec<Value> = self.records.posture().iter().map(bare).collect();
         json!({
             "scenario": self.scenario,
@@ -120,7 +121,7 @@ impl Outcome {
             "checks": checks,
             "board": self.board,
             "smmus": all("smmu"),
-            "vms": all("vm"),
+            "vms": vms,
             "posture": posture,
             "faults": all("fault"),
             "footprint": last("footprint"),

@@ -57,6 +57,19 @@ impl Records {
         self.of("vm").rev().find(|record| text(record, "name") == Some(name))
     }
 
+    /// The last word on every VM, in the order of first appearance.
+    #[must_use]
+    pub fn vms(&self) -> Vec<&Value> {
+        let mut last: Vec<&Value> = Vec::new();
+        for record in self.of("vm") {
+            match last.iter_mut().find(|old| old.get("name") == record.get("name")) {
+                Some(old) => *old = record,
+                None => last.push(record),
+            }
+        }
+        last
+    }
+
     /// The last word on every stream, in the order of first appearance.
     #[must_use]
     pub fn posture(&self) -> Vec<Value> {
