@@ -15,6 +15,7 @@ use palisade_mem::Frames;
 
 use crate::context::{self, Context, Power};
 use crate::error::Error;
+use crate::placement::Placement;
 use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
@@ -87,10 +88,13 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
     system.set_names(bundle.entries().iter().map(|entry| entry.name).collect());
     bundle.entries().iter().for_each(|entry| console::add_vm(entry.name));
     let mut left = cores.iter().copied();
+    let seed = system.board.chosen.argument("palisade.seed");
+    let mut placement = Placement::new(system.frames.clone(), seed);
     let mut units = Vec::new();
     for (index, entry) in bundle.entries().iter().enumerate() {
         let built = match &entry.vm {
             Ok(vm) => {
+                placement.skip();
                 let own = left.by_ref().take(vm.vcpus).collect();
                 unit::build(system, vm, index, own)
             }
@@ -104,6 +108,7 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
             Err(error) => bundle::refused(entry.name, index, &error),
         }
     }
+    drop(placement);
     for unit in &units {
         unit.tell("built", None);
         unit.tell_ram();

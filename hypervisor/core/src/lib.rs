@@ -26,6 +26,7 @@ pub mod mux;
 mod panic;
 mod pcie;
 mod plain;
+mod placement;
 mod posture;
 mod provoke;
 mod refuse;
