@@ -11,6 +11,7 @@ use palisade_gic::{FIRST_SPI, Gic};
 use palisade_hal::cpu::Counter;
 use palisade_hal::{Ipa, PhysAddr, guest};
 use palisade_iommu::Owner;
+use palisade_mem::FRAME_BYTES;
 use palisade_vm::load::{self, Boot, Images, LoadError, Machine};
 use palisade_vm::memory::{GuestMemory, MemoryError, Shape};
 use palisade_vm::mmio::BusError;
@@ -54,6 +55,14 @@ pub(crate) enum BuildError {
     /// Two emulated devices at one place.
     #[error("{0}")]
     Bus(#[from] BusError),
+    /// It wants more than there is.
+    #[error("memory: {wanted} MiB wanted, {free} MiB are free")]
+    TooLarge {
+        /// MiB in the manifest.
+        wanted: u64,
+        /// MiB that nobody has.
+        free: u64,
+    },
     /// An image is none, or does not fit.
     #[error("{0}")]
     Load(#[from] LoadError),
@@ -107,6 +116,10 @@ pub(crate) fn build(
     index: usize,
     cores: Vec<usize>,
 ) -> Result<Unit, BuildError> {
+    let free = system.frames.footprint().free.saturating_mul(FRAME_BYTES);
+    if manifest.memory > free {
+        return Err(BuildError::TooLarge { wanted: manifest.memory >> 20, free: free >> 20 });
+    }
     let owner = system.iommus.owners().open(index as u16)?;
     let memory = GuestMemory::new(
         system.frames.clone(),

@@ -30,7 +30,9 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         "before": attack::hex(&before),
         "after": attack::hex(&after),
     });
-    let hit = !attack::holds(&before, pattern_one) && attack::holds(&after, pattern_one);
+    // The attacker's own addresses mean nothing to its device either: what arrives is whatever
+    // lies at that number in the machine. It arrives in another's memory.
+    let hit = before != after;
     checks.push(Check::new("dma-reaches-foreign-memory", hit, evidence));
 
     for name in [attack::VM, disk::VM] {
