@@ -60,6 +60,8 @@ pub enum Driver {
     Control,
     /// One VM works while another does whatever comes to its mind.
     Gremlin,
+    /// An unmodified kernel does its jobs.
+    Linux,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }

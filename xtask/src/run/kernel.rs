@@ -113,12 +113,13 @@ fn vm(options: &RunOptions, kernel: &Path, devices: &[(Address, String)]) -> Res
     let absolute = |path: &Path| -> Result<PathBuf> {
         std::path::absolute(path).with_context(|| path.display().to_string())
     };
-    let kernel = match kernel.to_str().filter(|name| name.starts_with("payload:")) {
-        Some(payload) => payload.to_owned(),
-        None => text(&absolute(kernel)?)?,
+    let file = |path: &PathBuf| match path.to_str().filter(|name| ours(name)) {
+        Some(ours) => Ok(ours.to_owned()),
+        None => text(&absolute(path)?),
     };
+    let kernel = file(&kernel.to_path_buf())?;
     let initrd = match &options.initrd {
-        Some(initrd) => Some(text(&absolute(initrd)?)?),
+        Some(initrd) => Some(file(initrd)?),
         None => None,
     };
     let devices = (1..)
@@ -143,6 +144,11 @@ fn vm(options: &RunOptions, kernel: &Path, devices: &[(Address, String)]) -> Res
         devices,
         readonly: Vec::new(),
     })
+}
+
+/// Whether a name means a file that is made or fetched here.
+fn ours(name: &str) -> bool {
+    name.starts_with("payload:") || name.starts_with("debian:")
 }
 
 fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {

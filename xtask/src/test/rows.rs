@@ -55,6 +55,7 @@ pub const ROWS: &[Row] = &[
     row("refused-one-by-one", "refused-vms"),
     row("walker", "walker"),
     row("gremlin", "gremlin"),
+    row("linux", "linux"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
     damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),
     damaged("bundle-no-cpio", |bytes| bytes.fill(0x5a), &["bundle"]),

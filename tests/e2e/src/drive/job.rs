@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::console::Screen;
-use crate::drive::{control, gremlin, isolation, states};
+use crate::drive::{control, gremlin, isolation, linux, states};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
 use crate::record::Records;
@@ -52,6 +52,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::Isolation => isolation::drive(job, session, checks),
         Driver::Control => control::drive(job, session, checks),
         Driver::Gremlin => gremlin::drive(job, session, checks),
+        Driver::Linux => linux::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),
     }
 }

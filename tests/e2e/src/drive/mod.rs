@@ -8,6 +8,7 @@ mod gremlin;
 mod guest;
 mod isolation;
 mod job;
+mod linux;
 mod states;
 
 pub use guest::{GuestEnd, guest};
