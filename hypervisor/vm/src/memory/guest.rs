@@ -82,8 +82,8 @@ impl GuestMemory {
         // A guest may give up a page of a block.
         cpu_config.split = SplitPolicy::BreakBeforeMake;
         dma_config.split = SplitPolicy::BreakBeforeMake;
-        let cpu = palisade_pgtable::alloc(&cpu_config, memory())?;
-        let dma = match palisade_pgtable::alloc(&dma_config, memory()) {
+        let cpu = palisade_pgtable::alloc_in_frames(&cpu_config, memory())?;
+        let dma = match palisade_pgtable::alloc_in_frames(&dma_config, memory()) {
             Ok(dma) => dma,
             Err(error) => {
                 forget_unused(&frames, &cpus, scope, cpu);
