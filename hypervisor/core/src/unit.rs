@@ -18,7 +18,7 @@ use palisade_vm::mmio::BusError;
 use palisade_vm::passthrough::{Assigned, PlainRefusal, PlainSet, Refusal, Request};
 use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost};
 use palisade_vm::pl011::Console;
-use palisade_vm::{Life, Vm, VmConfig, VmError, Wires, layout};
+use palisade_vm::{CAUSES, Life, Vm, VmConfig, VmError, Wires, layout};
 use thiserror::Error;
 
 use crate::report::Record;
@@ -258,6 +258,16 @@ impl Unit {
             .number("index", self.vm.index() as u64)
             .text("state", state)
             .maybe_text("error", error)
+            .send();
+    }
+
+    /// Tells how often its vCPUs came out, by cause, and how many interrupts they took.
+    pub(crate) fn tell_counters(&self) {
+        let record = Record::new("counters").text("vm", self.vm.name());
+        let exits = CAUSES.iter().zip(self.vm.counters().read());
+        exits
+            .fold(record, |record, (cause, count)| record.number(cause, u64::from(count)))
+            .number("interrupts", self.vm.vgic().taken())
             .send();
     }
 

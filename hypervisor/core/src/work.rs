@@ -79,6 +79,7 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
     unit.tell_stats();
     unit.tell(state, None);
+    unit.tell_counters();
     unit.unwire(system);
     unit.vm.silence();
     unit.pci.clear();

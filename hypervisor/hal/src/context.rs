@@ -142,11 +142,14 @@ pub struct Traps {
 }
 
 impl Default for Traps {
-    /// SVE, SME, PMU, debug and trace trap; floating point and both timers do not.
+    /// SVE, SME, PMU, profiling and trace trap; floating point, both timers and the debug
+    /// registers, which belong to the vCPU that owns the core, do not. Debug exceptions are EL1's
+    /// (TDE off), so that nothing the guest sets in them happens at EL2.
     fn default() -> Self {
-        // CPTR: RES1 bits with TZ and TSM, TTA. MDCR: TPMCR, TPM, TDE off,
-        // TDA, TDOSA, TDRA; HPMN 0 (the counters are EL2's).
-        Self { cptr: 0x33ff | 1 << 20, mdcr: 0b11 << 5 | 0b111 << 9, hstr: 0, cnthctl: 0b11 }
+        // CPTR: RES1 bits with TZ and TSM, TTA. MDCR: TPMCR, TPM, TDRA, TPMS, TTRF; HPMN 0 (the
+        // counters are EL2's).
+        let mdcr = 0b11 << 5 | 1 << 11 | 1 << 14 | 1 << 19;
+        Self { cptr: 0x33ff | 1 << 20, mdcr, hstr: 0, cnthctl: 0b11 }
     }
 }
 

@@ -215,8 +215,37 @@ pub fn reset_el1() {
         "cntp_ctl_el0" = 0u64,
         "cntp_cval_el0" = 0u64,
     );
+    reset_debug();
     // SAFETY: CPTR_EL2.TFP is clear; the hypervisor keeps nothing in these registers.
     unsafe { __palisade_zero_fp() };
+}
+
+macro_rules! points {
+    ($index:expr, $kind:literal, $($n:literal)+) => {
+        match $index {
+            $($n => {
+                // SAFETY: switches a debug point of EL1 and EL0 off; none acts on EL2.
+                unsafe {
+                    asm!(concat!("msr dbg", $kind, "cr", $n, "_el1, xzr"),
+                        options(nostack, preserves_flags));
+                }
+            })+
+            _ => {}
+        }
+    };
+}
+
+/// Breakpoints and watchpoints off, the OS lock closed: as a core comes out of reset.
+fn reset_debug() {
+    // ID_AA64DFR0_EL1.BRPs and WRPs, less one each (D24.2.59).
+    let dfr0 = id_register(5, 0);
+    for index in 0..=(dfr0 >> 12 & 0xf) {
+        points!(index, "b", 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+    for index in 0..=(dfr0 >> 20 & 0xf) {
+        points!(index, "w", 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+    write!("mdccint_el1" = 0u64, "osdlr_el1" = 0u64, "oslar_el1" = 1u64);
 }
 
 macro_rules! registers {

@@ -65,18 +65,8 @@ impl SysregAccess {
             (3, 0, 12, 11, 6 | 7) => Treatment::Generate(false),
             // ACTLR_EL1, and the auxiliary fault and control registers' trap.
             (3, 0, 1, 0, 1) => Treatment::Value(0),
-            // OSLSR_EL1: the OS lock exists and is open.
-            (2, 0, 1, 1, 4) => Treatment::Value(1 << 3),
-            // Breakpoints and watchpoints: none ever hits.
-            (2, 0, 0, _, 4..=7) => Treatment::Value(0),
-            // OSDTRRX, MDCCINT, MDSCR, OSDTRTX, OSECCR.
-            (2, 0, 0, 0 | 2 | 3 | 6, 0 | 2) => Treatment::Value(0),
-            // MDRAR, OSLAR, OSDLR, DBGPRCR.
-            (2, 0, 1, 0, 0 | 4) | (2, 0, 1, 3 | 4, 4) => Treatment::Value(0),
-            // DBGCLAIMSET, DBGCLAIMCLR, DBGAUTHSTATUS.
-            (2, 0, 7, 8 | 9 | 14, 6) => Treatment::Value(0),
-            // MDCCSR_EL0, DBGDTR_EL0, DBGDTRRX_EL0.
-            (2, 3, 0, 1 | 4 | 5, 0) => Treatment::Value(0),
+            // MDRAR_EL1: no debug ROM. The other debug registers are the vCPU's own.
+            (2, 0, 1, 0, 0) => Treatment::Value(0),
             _ => Treatment::Undefined,
         }
     }
@@ -97,13 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_absent_and_debug_is_inert() {
+    fn counters_and_trace_are_absent() {
         let treatment = |op0, op1, crn, crm, op2| {
             SysregAccess { register: Sysreg { op0, op1, crn, crm, op2 }, rt: 0, read: true }
                 .treatment()
         };
         assert_eq!(treatment(3, 3, 9, 12, 0), Treatment::Undefined, "PMCR_EL0");
-        assert_eq!(treatment(2, 0, 0, 2, 2), Treatment::Value(0), "MDSCR_EL1");
+        assert_eq!(treatment(2, 0, 1, 0, 0), Treatment::Value(0), "MDRAR_EL1");
+        assert_eq!(treatment(3, 0, 9, 9, 0), Treatment::Undefined, "PMSCR_EL1");
         assert_eq!(treatment(2, 1, 0, 0, 0), Treatment::Undefined, "trace");
         assert_eq!(treatment(3, 0, 15, 0, 0), Treatment::Undefined, "implementation defined");
         assert_eq!(treatment(3, 0, 0, 4, 0), Treatment::Identification, "ID_AA64PFR0_EL1");

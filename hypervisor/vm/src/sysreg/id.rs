@@ -69,15 +69,10 @@ const fn pfr0(own: u64, features: Features) -> u64 {
     with(value, 56, if field(own, 56) == 0 { 0 } else { 1 })
 }
 
-/// ID_AA64DFR0_EL1 (D24.2.59): the debug architecture cannot be absent, so its version and the
-/// least number of breakpoints and watchpoints (2, coded 1) are named; nothing else is there.
+/// ID_AA64DFR0_EL1 (D24.2.59): the core's own debug version, breakpoints (15:12), watchpoints
+/// (23:20) and context comparators (31:28), which the vCPU has to itself; no PMU, trace, profiling.
 const fn dfr0(own: u64) -> u64 {
-    let version = match field(own, 0) {
-        0..=6 => 6,
-        7 => 7,
-        _ => 8,
-    };
-    version | 1 << 12 | 1 << 20
+    keep(own, &[0, 12, 20, 28])
 }
 
 /// ID_AA64MMFR0_EL1 (D24.2.70).
@@ -117,7 +112,7 @@ mod tests {
         assert_eq!(pfr0 >> 24 & 0xf, 1, "the GIC interface");
         assert_eq!(id_register(4, 0, !0, Features { gicv3: false, ..V3 }) >> 24 & 0xf, 0);
         let dfr0 = id_register(5, 0, 0x10_3050_10b6_1506, V3);
-        assert_eq!(dfr0, 0x10_1006, "no PMU, trace or profiling; two of each point");
+        assert_eq!(dfr0, 0x10b0_1006, "no PMU, trace or profiling");
         assert_eq!(id_register(4, 4, !0, V3), 0, "no SVE");
         assert_eq!(id_register(1, 2, 0x0301_0066, V3), 0, "nor for AArch32");
     }

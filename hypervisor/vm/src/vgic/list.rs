@@ -150,6 +150,9 @@ fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
 /// One list register goes back into the state.
 fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
     let intid = slot.lr.intid;
+    if slot.lr.state.pending() && !lr.state.pending() {
+        state.taken += 1;
+    }
     if intid >= lpi::FIRST {
         return state.unlist_lpi(ListRegister { intid, ..lr });
     }

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub lpis: Lpis,
     /// The vCPUs that must look again.
     pub kicks: u32,
+    /// Interrupts that guests took.
+    pub taken: u64,
 }
 
 impl State {
@@ -95,6 +97,7 @@ impl Vgic {
                 shared: [const { Bank::new(0) }; SPI_BANKS],
                 lpis: Lpis::default(),
                 kicks: 0,
+                taken: 0,
             }),
             links: Mutex::new(Vec::new()),
             kicks: AtomicU32::new(0),
@@ -267,6 +270,11 @@ impl Vgic {
                 || state.shared.iter().any(waiting)
                 || groups & 2 != 0 && state.waiting_lpis(vcpu).next().is_some()
         })
+    }
+
+    /// How many interrupts the vCPUs took, as far as they came back since.
+    pub fn taken(&self) -> u64 {
+        self.state.lock().taken
     }
 
     /// A handle for a device to one shared line.
