@@ -77,14 +77,17 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
 }
 
 fn tell(end: GuestEnd, outcome: &Outcome) {
+    if end == GuestEnd::TimedOut {
+        eprintln!("{}", outcome.error.as_deref().unwrap_or("time-out"));
+        return;
+    }
     let why = outcome.error.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     let word = match end {
         GuestEnd::Off => "the guest powered off",
         GuestEnd::Crashed => "the guest crashed",
         GuestEnd::Refused => "the guest was refused",
-        GuestEnd::TimedOut => "time-out",
         GuestEnd::Left => "left",
-        GuestEnd::Broken => "failed",
+        GuestEnd::TimedOut | GuestEnd::Broken => "failed",
     };
     eprintln!("{word}{why}");
 }

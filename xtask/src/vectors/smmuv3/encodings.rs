@@ -9,7 +9,7 @@ use palisade_smmuv3::encode::{
 };
 use palisade_smmuv3::spec::{S1Dss, S1Fmt};
 
-use super::{Words, words};
+use super::words::{Words, words};
 use crate::vectors::compared::Compared;
 use crate::vectors::table::{Table, number};
 

@@ -4,7 +4,7 @@ use palisade_smmuv3::entry::{EntryWriter, write_entry};
 use palisade_smmuv3::spec::{Cd, Ste};
 use palisade_smmuv3::used::{cd_used, ste_safe, ste_used};
 
-use super::Words;
+use super::words::Words;
 
 /// What the words are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

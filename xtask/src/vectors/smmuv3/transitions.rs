@@ -8,7 +8,7 @@ use palisade_smmuv3::encode::{
 use palisade_smmuv3::spec::{Cd, S1Dss, S1Fmt, Ste};
 
 use super::recorder::{Kind, Seen, update};
-use super::{Words, words};
+use super::words::{Words, words};
 use crate::vectors::compared::Compared;
 use crate::vectors::table::{Row, Table};
 

@@ -1,0 +1,68 @@
+//! The seam itself.
+
+use palisade_hal::PhysAddr;
+
+use super::words::{Table, Words};
+use crate::Detached;
+
+/// Memory for the tables of one owner (one address space).
+///
+/// Locking: a caller holds its domain's lock around every call that concerns one
+/// table. Frame allocation beneath may take the allocator's own lock, a leaf.
+pub trait TableMemory: Send + Sync {
+    /// Allocates `count` consecutive zeroed tables of `W`, naturally aligned as
+    /// one block (`count` is a power of two, at most 16), each with live count 0.
+    /// `None` when memory or the owner's quota is used up.
+    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr>;
+
+    /// Takes back a block that no walker can ever have seen: allocated, never linked.
+    fn discard(&self, block: PhysAddr);
+
+    /// The table at `at`, when that is a live table of this owner and of this size.
+    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>>;
+
+    /// Moves an unlinked block that a walker may still hold onto the list `into`,
+    /// begun here if there is none. From now on [`table`](Self::table) answers
+    /// `None` for it; its words stay as they are until the release.
+    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
+
+    /// The same for a table at `at` that was just looked up.
+    #[inline(always)]
+    fn retire_table<W: Words>(
+        &self,
+        at: PhysAddr,
+        table: Table<'_, W>,
+        into: &mut Option<Detached>,
+    ) {
+        let _ = table;
+        self.retire(at, into);
+    }
+}
+
+impl<M: TableMemory + ?Sized> TableMemory for &M {
+    #[inline]
+    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr> {
+        (**self).alloc::<W>(count)
+    }
+    #[inline]
+    fn discard(&self, block: PhysAddr) {
+        (**self).discard(block);
+    }
+    #[inline(always)]
+    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
+        (**self).table::<W>(at)
+    }
+    #[inline]
+    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
+        (**self).retire(block, into);
+    }
+    #[inline(always)]
+    fn retire_table<W: Words>(
+        &self,
+        at: PhysAddr,
+        table: Table<'_, W>,
+        into: &mut Option<Detached>,
+    ) {
+        (**self).retire_table(at, table, into);
+    }
+}
