@@ -11,24 +11,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use palisade_host::{Setup, Violation, run};
 use rows::Row;
 
-/// How a run without fault ended, by variant and seed.
+/// How a run without fault ended, by test and seed.
 type Clean = Arc<Mutex<HashMap<(&'static str, u64), bool>>>;
 
-const STEPS: u64 = 120;
 const SEEDS: u64 = 24;
 
-fn attempt(setup: &Setup) -> Result<(), Violation> {
-    run(setup, STEPS).map(|_| ())
-}
-
-fn passes_clean(clean: &Clean, variant: &'static str, setup: &Setup) -> bool {
-    let key = (variant, setup.seed);
+fn passes_clean(clean: &Clean, test: &'static str, seed: u64) -> bool {
+    let key = (test, seed);
     let known = clean.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
     known.unwrap_or_else(|| {
-        let passed = attempt(setup).is_ok();
+        let passed = rows::attempt(test, seed, None).is_ok();
         clean.lock().unwrap_or_else(PoisonError::into_inner).insert(key, passed);
         passed
     })
@@ -37,14 +31,13 @@ fn passes_clean(clean: &Clean, variant: &'static str, setup: &Setup) -> bool {
 fn judge(row: &Row, clean: &Clean) -> Result<(), Failed> {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
-        let setup = rows::setup(row.test, seed);
-        let planted = Setup { sabotage: Some(row.fault.clone()), ..setup.clone() };
-        let Err(violation) = attempt(&planted) else { continue };
+        let planted = rows::attempt(row.test, seed, Some(row.fault.clone()));
+        let Err(violation) = planted else { continue };
         if !row.assertions.contains(&violation.assertion) {
             others.push(violation.assertion);
             continue;
         }
-        if !passes_clean(clean, row.test, &setup) {
+        if !passes_clean(clean, row.test, seed) {
             return Err(format!("{} fails without the fault, seed {seed}", row.test).into());
         }
         println!("sabotage {}: caught by {}", row.name, row.test);

@@ -14,6 +14,7 @@ use super::memory::{DATA, DATA_PAGES, Ram, View};
 use super::truth::{Bound, Truth, pa_of};
 use crate::clock::ModelClock;
 use crate::machine::Machine;
+use crate::sabotage::Sabotage;
 use crate::tables::{self, Shape, Users};
 
 const VMS: u32 = 3;
@@ -40,6 +41,8 @@ pub struct Sharing {
     pub seed: u64,
     /// Devices may stall.
     pub stalls: bool,
+    /// What is planted.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Sharing {
@@ -60,7 +63,7 @@ impl Sharing {
         features.pri = false;
         features.bbml = 1 + rng.below(2) as u8;
         let stalls = features.stall == StallModel::Both && rng.percent(60);
-        Sharing { features, seed, stalls }
+        Sharing { features, seed, stalls, sabotage: None }
     }
 }
 
@@ -95,7 +98,8 @@ impl World {
             in_place: features.bbml >= 2,
             contiguous: false,
         };
-        let machine = Machine::new(features, arena.clone(), rng.next_u64(), None);
+        let sabotage = sharing.sabotage.clone();
+        let machine = Machine::new(features, arena.clone(), rng.next_u64(), sabotage);
         machine.set_quiet(true);
         let frames = Frames::new(arena.map(), &[arena.range()]).map_err(said("frames"))?;
         let options = Options {

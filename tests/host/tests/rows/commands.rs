@@ -5,6 +5,9 @@ use palisade_host::{CommandFault, Sabotage};
 use super::Row;
 
 const CFGI_STE: u8 = 0x03;
+const CFGI_CD: u8 = 0x05;
+const TLBI_ASID: u8 = 0x11;
+const TLBI_VA: u8 = 0x12;
 const CFGI_ALL: u8 = 0x04;
 const TLBI_VMALL: u8 = 0x28;
 const TLBI_IPA: u8 = 0x2a;
@@ -15,6 +18,7 @@ const SYNC: u8 = 0x46;
 type Asserted = &'static [&'static str];
 
 const REACH: &[&str] = &["reach"];
+const PROCESS: &[&str] = &["reach", "lost", "event"];
 const LOST: &[&str] = &["lost"];
 
 pub fn rows() -> Vec<Row> {
@@ -55,6 +59,13 @@ pub fn rows() -> Vec<Row> {
         ("other-stream-atc-inv-at-unmap", ATC_INV, "unmap", OtherStream, "isolation-ats", REACH),
         ("other-page-atc-inv-at-unmap", ATC_INV, "unmap", OtherPage, "isolation-ats", REACH),
         ("drop-atc-inv-at-detach", ATC_INV, "detach", Drop, "isolation-ats", REACH),
+        // Address spaces of processes.
+        ("drop-cfgi-cd", CFGI_CD, "", Drop, "sharing", PROCESS),
+        ("other-stream-cfgi-cd", CFGI_CD, "", OtherStream, "sharing", PROCESS),
+        ("drop-tlbi-asid", TLBI_ASID, "", Drop, "sharing", REACH),
+        ("drop-tlbi-va", TLBI_VA, "", Drop, "sharing", REACH),
+        ("other-page-tlbi-va", TLBI_VA, "", OtherPage, "sharing", REACH),
+        ("other-vmid-tlbi-va", TLBI_VA, "", OtherVmid, "sharing", REACH),
         // A block is split.
         (
             "drop-tlbi-ipa-at-split",

@@ -4,7 +4,7 @@ mod commands;
 mod sites;
 mod stores;
 
-use palisade_host::{Injections, Sabotage, Setup};
+use palisade_host::{Injections, Sabotage, Setup, Sharing, Violation, run, share};
 use palisade_smmu_model::Features;
 
 /// One planted fault, and who has to notice it.
@@ -23,6 +23,27 @@ pub fn all() -> Vec<Row> {
     rows.extend(stores::rows());
     rows.extend(sites::rows());
     rows
+}
+
+const STEPS: u64 = 120;
+
+/// Runs `test` with `seed` and, if there is one, a fault.
+pub fn attempt(test: &str, seed: u64, sabotage: Option<Sabotage>) -> Result<(), Violation> {
+    if test != "sharing" {
+        return run(&Setup { sabotage, ..setup(test, seed) }, STEPS).map(|_| ());
+    }
+    let sharing = Sharing { sabotage, ..Sharing::from_seed(seed) };
+    share(&sharing, STEPS).map(|_| ()).map_err(|detail| {
+        // These runs answer in words.
+        let said = |words: &str| detail.contains(words);
+        let assertion = match () {
+            () if said(" reached ") => "reach",
+            () if said(" was refused: ") => "lost",
+            () if said("do not explain") => "event",
+            () => "sharing",
+        };
+        Violation { assertion, detail }
+    })
 }
 
 /// The random run that `test` names.
