@@ -43,7 +43,7 @@ impl Setup {
     /// A coherent or plain SMMU, chosen by the seed like everything else.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
-        let base = if rng.percent(25) {
+        let mut base = if rng.percent(25) {
             Features::minimal()
         } else {
             let mut features = Features::default();
@@ -61,8 +61,11 @@ impl Setup {
             features.gbpa_abort = rng.percent(50);
             features
         };
+        let firmware = base.coherent && rng.percent(50);
+        // Firmware's streams that abort shall have something to lose.
+        base.gbpa_abort &= !firmware;
         Setup {
-            firmware: base.coherent && rng.percent(30),
+            firmware,
             features: base,
             seed,
             sabotage: None,
