@@ -34,6 +34,10 @@ pub(crate) fn drain(system: &System) {
     if lost > 0 {
         log::warn!("{lost} SMMU faults were not shown");
     }
+    // What a guest's own tables did, it finds in its ring.
+    for service in system.units().iter().filter_map(|unit| unit.vm.service()) {
+        service.pump(&mut |_| {});
+    }
 }
 
 fn tell(fault: &Fault, system: &System) {

@@ -18,6 +18,7 @@ mod fault;
 mod heap;
 mod host;
 mod init;
+mod interface;
 mod interrupts;
 mod logger;
 mod memory;

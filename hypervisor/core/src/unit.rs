@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::report::Record;
 use crate::system::System;
-use crate::{console, interrupts, messages, plain};
+use crate::{console, interface, interrupts, messages, plain};
 
 /// Maintenance interrupt where the device tree names none (BSA: PPI 9).
 const MAINTENANCE: u32 = 25;
@@ -195,6 +195,9 @@ fn furnish(
     {
         vm.add_its(messages, senders)?;
     }
+    if let Some(service) = interface::service(system, owner, memory, &assigned)? {
+        vm.set_service(service);
+    }
     let boot = load(manifest, &vm, &plain)?;
     Ok(Unit { vm, manifest, plain, boot, owner, pci, gone: AtomicBool::new(false) })
 }
@@ -239,6 +242,9 @@ impl Unit {
     pub(crate) fn restart(&self, system: &System) -> bool {
         // Its devices stay its own, but not what its last kernel made of them.
         self.pci.reset();
+        if let Some(service) = self.vm.service() {
+            service.reset();
+        }
         if let Err(error) = system.book.reset(self.vm.index() as u16, &Counter) {
             log::error!("device {error}");
             return false;

@@ -88,6 +88,9 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     for device in system.book.take_back(index, &system.iommus, &watch) {
         log::info!("device {}: {}", device.address, device.condition.name());
     }
+    if let Some(service) = unit.vm.service() {
+        service.shutdown();
+    }
     system.tell_posture();
     if let TornDown::Quarantined(frames) = unit.vm.memory().tear_down() {
         log::error!("vm {}: {frames} frames stay quarantined", unit.vm.name());

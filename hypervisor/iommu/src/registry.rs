@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_hal::PhysAddr;
-use palisade_hal::Vmid;
+use palisade_hal::{StreamId, Vmid};
 use palisade_mem::Scope;
 use spin::Mutex;
 
@@ -194,6 +194,16 @@ impl Iommus {
             Some(group) if group.instance().is_ready() => Ok(group.clone()),
             _ => Err(Error::NotReady { device, phandle }),
         }
+    }
+
+    /// Every StreamID of a device.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDevice`].
+    pub fn streams_of(&self, device: DeviceId) -> Result<Vec<StreamId>, Error> {
+        let inner = self.inner.lock();
+        let known = inner.devices.iter().find(|known| known.info.id == device);
+        known.map(|known| known.info.streams.clone()).ok_or(Error::UnknownDevice(device))
     }
 
     /// A domain for the VM `owner`, whose stage 2 has its root at `table` and the VTCR_EL2

@@ -9,7 +9,8 @@ use palisade_hal::{StreamId, SubstreamId};
 use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::sva::Bond;
 use palisade_iommu::{
-    Capabilities, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel, StreamPolicy,
+    Capabilities, Condition, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel,
+    StreamPolicy,
 };
 use spin::Mutex;
 
@@ -122,6 +123,33 @@ impl Service {
         state.devices.retain(|device| !Arc::ptr_eq(&device.group, group));
         let index = state.groups.iter().position(|shared| Arc::ptr_eq(&shared.group, group));
         if let Some(index) = index {
+            self.drop_table(state, index, clean);
+        }
+    }
+
+    /// Everything that the last kernel of the VM made of its devices ends: they are behind
+    /// stage 2 alone again. A device that does not come back aborts, for good.
+    pub fn reset(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.ring = None;
+        for index in 0..state.groups.len() {
+            let Some(group) = state.groups.get(index).map(|shared| shared.group.clone()) else {
+                continue;
+            };
+            let back = self.iommus.disable_nesting(&group, self.owner);
+            self.drop_table(state, index, back.is_ok());
+        }
+    }
+
+    /// Ends the service after its devices were detached from the VM.
+    pub fn shutdown(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        (state.ring, state.stalls, state.devices) = (None, Vec::new(), Vec::new());
+        for index in 0..state.groups.len() {
+            let dead = |shared: &Shared| shared.group.condition() == Condition::Dead;
+            let clean = !state.groups.get(index).is_some_and(dead);
             self.drop_table(state, index, clean);
         }
     }
