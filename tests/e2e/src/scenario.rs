@@ -62,6 +62,8 @@ pub enum Driver {
     Gremlin,
     /// An unmodified kernel does its jobs.
     Linux,
+    /// A guest shares address spaces with its device.
+    Sva,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }

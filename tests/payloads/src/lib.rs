@@ -10,11 +10,13 @@
 pub mod command;
 pub mod console;
 pub mod edu;
+pub mod hypercall;
 pub mod memory;
 pub mod pattern;
 pub mod pci;
 pub mod platform;
 pub mod power;
+pub mod stage1;
 pub mod start;
 pub mod time;
 pub mod virtio;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::console::Screen;
-use crate::drive::{control, gremlin, isolation, linux, states};
+use crate::drive::{control, gremlin, isolation, linux, states, sva};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
 use crate::record::Records;
@@ -54,5 +54,6 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::Gremlin => gremlin::drive(job, session, checks),
         Driver::Linux => linux::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),
+        Driver::Sva => sva::drive(job, session, checks),
     }
 }

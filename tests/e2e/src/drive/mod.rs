@@ -10,6 +10,7 @@ mod isolation;
 mod job;
 mod linux;
 mod states;
+mod sva;
 
 pub use guest::{GuestEnd, guest};
 pub use job::{Job, run};

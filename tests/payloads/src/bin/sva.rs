@@ -1,0 +1,187 @@
+//! Shares address spaces with its edu device: through the hypervisor's context table, and by a
+//! stream table entry and a context descriptor of its own making.
+#![no_std]
+#![no_main]
+#![allow(unsafe_code)]
+
+use palisade_abi::{BindFlags, Status, call};
+use palisade_payloads::command::Words;
+use palisade_payloads::console::Line;
+use palisade_payloads::edu::{BUFFER_SIZE, Edu, IDENTITY};
+use palisade_payloads::hypercall::{Ring, ask, present};
+use palisade_payloads::memory::{Page, barrier, read64, write64};
+use palisade_payloads::pci::Bus;
+use palisade_payloads::platform::Platform;
+use palisade_payloads::stage1::{MAIR, Space, TCR};
+use palisade_payloads::{payload, println};
+
+payload!(main);
+
+/// What the manifest calls our device: 00:01.0.
+const DEVICE: u64 = 8;
+
+static SPACES: [Space; 2] = [const { Space::new() }; 2];
+static DATA: [Page; 6] = [const { Page::new() }; 6];
+static RING: Page = Page::new();
+/// Our own context descriptor, entry and commands.
+static DESCRIPTOR: Page = Page::new();
+static ENTRY: Page = Page::new();
+static COMMANDS: Page = Page::new();
+
+fn main(platform: &Platform<'_>) {
+    let edu = Bus::open(platform).and_then(|mut bus| {
+        let (device, _) = bus.find(|info| (info.vendor_id, info.device_id) == IDENTITY)?;
+        bus.enable(device).map(Edu::new)
+    });
+    SPACES.iter().for_each(Space::tie);
+    let mut ring = Ring::new(&RING).ok();
+    println!("# edu {}, interface {}, ring {}", edu.is_some(), present(), ring.is_some());
+    println!("ready sva");
+    loop {
+        let line = Line::read();
+        let mut words = Words::new(line.text());
+        let verb = words.word();
+        if verb == "off" {
+            return;
+        }
+        match obey(edu, &mut ring, verb, &mut words) {
+            Some(Ok([a, b, c])) => println!("ok {a:#x} a={a:#x} b={b:#x} c={c:#x}"),
+            Some(Err(status)) => println!("err {} {status:?}", line.text()),
+            None => println!("err {}", line.text()),
+        }
+    }
+}
+
+/// One command: results, a refusal of the hypervisor, or nothing when it makes no sense.
+fn obey(
+    edu: Option<Edu>,
+    ring: &mut Option<Ring>,
+    verb: &str,
+    words: &mut Words<'_>,
+) -> Option<Result<[u64; 3], Status>> {
+    const DONE: Option<Result<[u64; 3], Status>> = Some(Ok([0; 3]));
+    let mut number = || words.number();
+    match verb {
+        "data" => Some(Ok([DATA.get(number()? as usize)?.address() as u64, 0, 0])),
+        "fill" => {
+            DATA.get(number()? as usize)?.fill(number()? as u32);
+            DONE
+        }
+        "map" => {
+            SPACES.get(number()? as usize)?.set(number()?, Some(number()?));
+            DONE
+        }
+        "fetch" | "store" => {
+            let (address, length) = (number()?, number()?);
+            if !(1..=BUFFER_SIZE).contains(&length) {
+                return None;
+            }
+            if verb == "fetch" {
+                edu?.fetch(address, length)?
+            } else {
+                edu?.store(address, length)?
+            }
+            DONE
+        }
+        "faults" => {
+            let (page, mut counts) = (number()?, [0; 3]);
+            while let Some(fault) = ring.as_mut()?.next() {
+                counts[0] += 1;
+                if fault.address & !0xfff == page {
+                    counts[1] += 1;
+                    counts[2] = u64::from(fault.kind);
+                }
+            }
+            Some(Ok(counts))
+        }
+        "info" => Some(ask(call::DEVICE_INFO, [DEVICE, 0, 0, 0, 0, 0])),
+        "enable" => Some(ask(call::CONTEXTS_ENABLE, [DEVICE, 0, 2, 0, 0, 0])),
+        "disable" => Some(ask(call::STAGE1_DISABLE, [DEVICE, 0, 0, 0, 0, 0])),
+        "bind" => Some(bind(number()?, 0)),
+        "rebind" => Some(bind(number()?, BindFlags::REBIND)),
+        "unbind" => Some(ask(call::UNBIND, [DEVICE, 0, 0, 0, 0, 0])),
+        "exit" => Some(ask(call::EXIT, [asid(number()?), 0, 0, 0, 0, 0])),
+        "invalidate" => {
+            let (space, page) = (number()?, number()?);
+            Some(ask(call::INVALIDATE, [asid(space), page, page + 4096, 4096, 0, 0]))
+        }
+        "entry" => {
+            descriptor(number()?)?;
+            Some(entry(1 | 5 << 1 | DESCRIPTOR.address() as u64))
+        }
+        "switch" => Some(switch(number()?)),
+        "park" => Some(park(number()?)),
+        "forget" => {
+            let (space, page) = (number()?, number()?);
+            Some(commands(&[[0x12 | asid(space) << 48, page | 1]]))
+        }
+        "leave" => Some(entry(0)),
+        _ => None,
+    }
+}
+
+fn asid(space: u64) -> u64 {
+    space + 1
+}
+
+fn bind(space: u64, flags: u64) -> Result<[u64; 3], Status> {
+    let root = SPACES.get(space as usize).ok_or(Status::Invalid)?.root();
+    ask(call::BIND, [DEVICE, 0, root, TCR, MAIR, asid(space) | flags])
+}
+
+fn put(page: &Page, word: usize, value: u64) {
+    // SAFETY: inside our own page, aligned.
+    unsafe { write64(page.address() + word * 8, value) };
+    barrier();
+}
+
+/// The first word of a context descriptor (IHI 0070, 5.4): T0SZ, walk attributes, EPD1, V, IPS,
+/// AA64, R, A, ASET, ASID.
+fn first_word(asid: u64) -> u64 {
+    TCR | 1 << 30 | 1 << 31 | 1 << 41 | 1 << 45 | 1 << 46 | 1 << 47 | asid << 48
+}
+
+const EPD0: u64 = 1 << 14;
+
+/// Our own descriptor for a space, before it is in use.
+fn descriptor(space: u64) -> Option<()> {
+    put(&DESCRIPTOR, 0, 0);
+    put(&DESCRIPTOR, 1, SPACES.get(space as usize)?.root());
+    put(&DESCRIPTOR, 3, MAIR);
+    put(&DESCRIPTOR, 0, first_word(asid(space)));
+    Some(())
+}
+
+/// Our own entry: its first word, and how our descriptor is fetched.
+fn entry(first: u64) -> Result<[u64; 3], Status> {
+    put(&ENTRY, 0, first);
+    put(&ENTRY, 1, 1 << 2 | 1 << 4 | 3 << 6);
+    ask(call::STREAM_ENTRY, [DEVICE, ENTRY.address() as u64, 0, 0, 0, 0])
+}
+
+fn commands(list: &[[u64; 2]]) -> Result<[u64; 3], Status> {
+    for (index, [low, high]) in list.iter().enumerate() {
+        put(&COMMANDS, index * 2, *low);
+        put(&COMMANDS, index * 2 + 1, *high);
+    }
+    ask(call::COMMANDS, [DEVICE, COMMANDS.address() as u64, list.len() as u64, 0, 0, 0])
+}
+
+/// CMD_CFGI_CD of our only descriptor.
+const FORGET_DESCRIPTOR: [u64; 2] = [0x05 | DEVICE << 32, 1];
+
+/// The descriptor stays valid, makes no walks, and wears ASID 0.
+fn park(space: u64) -> Result<[u64; 3], Status> {
+    // SAFETY: inside our own page, aligned.
+    let now = unsafe { read64(DESCRIPTOR.address()) };
+    put(&DESCRIPTOR, 0, (now | EPD0) & !(0xffff << 48));
+    commands(&[FORGET_DESCRIPTOR, [0x11 | asid(space) << 48, 0]])
+}
+
+/// To another space, by writes of which each is whole: parked, the root, then the first word.
+fn switch(space: u64) -> Result<[u64; 3], Status> {
+    park(1 - space.min(1))?;
+    put(&DESCRIPTOR, 1, SPACES.get(space as usize).ok_or(Status::Invalid)?.root());
+    put(&DESCRIPTOR, 0, first_word(asid(space)));
+    commands(&[FORGET_DESCRIPTOR])
+}
