@@ -56,6 +56,7 @@ pub const ROWS: &[Row] = &[
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),
+    row("sva", "sva"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
     damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),
     damaged("bundle-no-cpio", |bytes| bytes.fill(0x5a), &["bundle"]),
