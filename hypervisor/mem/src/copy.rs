@@ -46,6 +46,19 @@ impl Frames {
         Ok(())
     }
 
+    /// Zeroes a guest's RAM and leaves it clean to the point of coherency.
+    ///
+    /// # Errors
+    /// [`FrameError::NotOurs`] unless all of it is RAM of `owner`.
+    pub fn zero_guest(&self, pa: PhysAddr, bytes: usize, owner: Owner) -> Result<(), FrameError> {
+        let cells = self.cells(pa, bytes, owner)?;
+        let start = cells.as_ptr().cast::<u8>().cast_mut();
+        // SAFETY: all of it is RAM of `owner`, which Rust knows as atomic cells only; a guest or
+        // a device that writes meanwhile harms its own contents.
+        unsafe { cache::zero(start, bytes) };
+        Ok(())
+    }
+
     /// Copies into a guest's RAM and cleans it to the point of coherency, so that
     /// a guest with its caches off sees it.
     ///

@@ -315,9 +315,13 @@ impl Vm {
     }
 
     /// Back to [`Life::Built`] with zeroed RAM, after every vCPU left. False if one has not, or
-    /// some RAM was given up. Images are loaded anew by the caller.
+    /// its memory cannot be made whole again. Images are loaded anew by the caller.
     pub fn rebuild(&self) -> bool {
-        if !self.is_parked() || !self.memory.wipe() {
+        if !self.is_parked() {
+            return false;
+        }
+        if let Err(error) = self.memory.wipe() {
+            log::error!("[{}] {error}", self.name);
             return false;
         }
         self.silence();

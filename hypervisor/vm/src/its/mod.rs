@@ -13,6 +13,8 @@ mod execute;
 mod messages;
 mod registers;
 mod world;
+#[cfg(test)]
+mod world_tests;
 
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub(super) struct Inner {
     ram: Vec<Block>,
     cpu: Box<dyn PageTable>,
     pub dma: Box<dyn PageTable>,
+    /// Some RAM was given up and is in neither view.
+    holes: bool,
 }
 
 /// The memory of one VM: the first lock in the order VM map → group → domain → queue → frames.
@@ -107,7 +109,7 @@ impl GuestMemory {
                 ));
             }
         };
-        let inner = Inner { map: MemoryMap::default(), ram: Vec::new(), cpu, dma };
+        let inner = Inner { map: MemoryMap::default(), ram: Vec::new(), cpu, dma, holes: false };
         Ok(Arc::new(Self {
             frames,
             owner: vm,
@@ -250,6 +252,7 @@ impl GuestMemory {
         }
         let tlb = self.tlb();
         let mut gather = Gather::new(&tlb);
+        inner.holes = true;
         let iova = Iova::new(ipa.get());
         let dma = inner.dma.unmap_range(iova, bytes, &mut gather);
         let cpu = inner.cpu.unmap_range(iova, bytes, &mut gather);
@@ -336,14 +339,21 @@ impl GuestMemory {
         self.inner.lock().as_ref().map_or(Vec::new(), |inner| inner.map.regions().to_vec())
     }
 
-    /// Zeroes all RAM: before the VM starts anew. False if some of it was given up.
-    pub fn wipe(&self) -> bool {
-        let zeroes = [0; PAGE as usize];
-        let ram = self.regions().into_iter().filter(|region| region.kind.is_ram());
-        ram.fold(true, |all, region| {
-            let pages = (region.ipa.get()..region.end()).step_by(PAGE as usize);
-            pages.fold(all, |all, page| self.write(Ipa::new(page), &zeroes) && all)
-        })
+    /// Zeroes all RAM, before the VM starts anew, and gives it back what it had given up.
+    ///
+    /// # Errors
+    /// Its tables have no room, or the VM was torn down.
+    pub fn wipe(&self) -> Result<(), MemoryError> {
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        for region in inner.map.regions().iter().filter(|region| region.kind.is_ram()) {
+            let zeroed = self.frames.zero_guest(region.pa, region.bytes as usize, self.owner);
+            zeroed.map_err(|error| MemoryError::NoRam(region.ipa, error))?;
+        }
+        if core::mem::take(&mut inner.holes) {
+            inner.fill_holes()?;
+        }
+        Ok(())
     }
 
     /// Takes everything apart: no vCPU runs, and every device is detached from the domain.
@@ -432,14 +442,37 @@ impl GuestMemory {
 
 impl Inner {
     fn map_ram(&mut self, region: Region) -> Result<(), MemoryError> {
+        self.map.add(region)?;
+        self.map_views(region)
+    }
+
+    /// Maps RAM into both views.
+    fn map_views(&mut self, region: Region) -> Result<(), MemoryError> {
         let (cpu, dma) = match region.kind {
             Kind::ReadOnlyRam => (Prot::RAM - Prot::WRITE, Prot::MEMORY - Prot::WRITE),
             _ => (Prot::RAM, Prot::MEMORY),
         };
-        self.map.add(region)?;
         let iova = Iova::new(region.ipa.get());
         self.cpu.map_range(iova, region.pa, region.bytes, cpu)?;
         self.dma.map_range(iova, region.pa, region.bytes, dma)?;
+        Ok(())
+    }
+
+    /// Maps all RAM that is in neither view.
+    fn fill_holes(&mut self) -> Result<(), MemoryError> {
+        for index in 0..self.map.regions().len() {
+            let Some(region) = self.map.regions().get(index).copied() else { break };
+            if !region.kind.is_ram() {
+                continue;
+            }
+            for offset in (0..region.bytes).step_by(PAGE as usize) {
+                let ipa = Ipa::new(region.ipa.get() + offset);
+                if self.cpu.iova_to_phys(Iova::new(ipa.get())).is_none() {
+                    let pa = region.pa.checked_add(offset).unwrap_or(region.pa);
+                    self.map_views(Region { ipa, bytes: PAGE, pa, kind: region.kind })?;
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ fn ram_is_zeroed_copied_and_bounded() {
     assert!(!memory.read(Ipa::new(0x3fff_fffc), &mut word));
     let kinds = memory.regions().iter().filter(|r| r.kind == Kind::ReadOnlyRam).count();
     assert_eq!(kinds, 1);
-    assert!(memory.wipe());
+    memory.wipe().unwrap();
     assert!(memory.read(Ipa::new(0x4010_0ffc), &mut word));
     assert_eq!(word, [0; 8]);
     assert_eq!(memory.tear_down(), TornDown::Released);
@@ -91,6 +91,10 @@ fn what_is_given_up_is_in_neither_view() {
     memory.give_up(Ipa::new(0x4010_0000), 0x1000).unwrap();
     assert_eq!(memory.translate(Ipa::new(0x4010_0000)), None);
     assert!(memory.write(Ipa::new(0x4010_1000), &[7; 4]));
+    memory.wipe().unwrap();
+    let mut word = [1; 4];
+    assert!(memory.read(Ipa::new(0x4010_0000), &mut word), "whole again");
+    assert_eq!(word, [0; 4]);
     memory.give_up(Ipa::new(0x4000_0000), 2 * MIB).unwrap();
     assert_eq!(memory.translate(Ipa::new(0x4000_1000)), None);
     assert!(!memory.write(Ipa::new(0x4000_1000), &[0; 4]));

@@ -1,0 +1,127 @@
+//! A VM's messages over a physical ITS that takes every command.
+//!
+//! 1. An LPI reaches the vCPU and number that the guest mapped, and nobody after it is unmapped.
+//! 2. However a VM ends, every physical LPI is free again.
+use alloc::{sync::Arc, vec};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use palisade_gic::{
+    FakeGic, Version,
+    its::{FIRST_LPI, Its, LpiTable},
+};
+use palisade_hal::{
+    Ipa, PhysAddr,
+    fake::{Device, Width as FakeWidth},
+    mmio::Mmio,
+};
+use palisade_iommu::Iommus;
+use palisade_mem::{Arena, Frames};
+
+use super::*;
+use crate::{
+    memory::{GuestMemory, Shape},
+    mmio::{Access, MmioDevice, Width},
+    vgic::Vgic,
+};
+
+/// An ITS whose queue is always read up to its end.
+struct Swift {
+    written: AtomicU64,
+    queue: AtomicU64,
+    tables: [AtomicU64; 2],
+}
+
+impl Device for Swift {
+    fn read(&self, offset: u64, _: FakeWidth) -> u64 {
+        match offset {
+            0x0 => 1 << 31,
+            // Physical LPIs, 16 bits of EventID and DeviceID.
+            0x8 => 1 | 7 << 4 | 15 << 8 | 15 << 13,
+            0x80 => self.queue.load(Ordering::Relaxed),
+            0x88 | 0x90 => self.written.load(Ordering::Relaxed),
+            0x100 => self.tables[0].load(Ordering::Relaxed) | 1 << 56 | 7 << 48,
+            0x108 => self.tables[1].load(Ordering::Relaxed) | 4 << 56 | 7 << 48,
+            _ => 0,
+        }
+    }
+
+    fn write(&self, offset: u64, _: FakeWidth, value: u64) {
+        match offset {
+            0x80 => self.queue.store(value, Ordering::Relaxed),
+            0x88 => self.written.store(value, Ordering::Relaxed),
+            0x100 => self.tables[0].store(value, Ordering::Relaxed),
+            0x108 => self.tables[1].store(value, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+const QUEUE: u64 = 0x4010_0000;
+const CONFIG: u64 = 0x4020_0000;
+
+fn at(offset: u64) -> Access {
+    Access { vcpu: 0, offset, width: Width::Bits64 }
+}
+
+#[test]
+fn messages_reach_whom_the_guest_says_until_it_ends() {
+    let arena = Arena::new(PhysAddr::new(0x8000_0000), 4096);
+    let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
+    let cpus = Arc::new(frames.register_agent("cpus").unwrap());
+    let iommus = Arc::new(Iommus::new(4, 16));
+    let owner = iommus.owners().open(0).unwrap();
+    let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
+    let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape).unwrap();
+    memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
+
+    let zero = || AtomicU64::new(0);
+    let swift = Swift { written: zero(), queue: zero(), tables: [zero(), zero()] };
+    let mmio = Mmio::fake(Arc::new(swift), 0x2_0000);
+    let env = palisade_hal::cpu::Counter;
+    let its = Its::new(mmio, PhysAddr::new(0x0808_0000), &frames, &env).unwrap();
+    its.map_core(&env, 3, 0).unwrap();
+    let messages = Messages::new(its, LpiTable::new(&frames).unwrap());
+
+    let vgic = Vgic::new(Version::V3, 1);
+    vgic.offer_lpis();
+    let gic = FakeGic::new(Version::V3, 4);
+    let distributor = crate::vgic::Distributor::new(vgic.clone());
+    let redistributor = crate::vgic::Redistributors::new(vgic.clone());
+    let word = |offset| Access { vcpu: 0, offset, width: Width::Bits32 };
+    distributor.write(word(0), 3);
+    redistributor.write(at(0x70), CONFIG | 13);
+    redistributor.write(word(0), 1);
+
+    let senders = vec![Sender { guest: 8, physical: 0x100 }];
+    let device = ItsDevice::new(messages.clone(), vgic.clone(), memory.clone(), vec![3], senders);
+    // The guest enables LPI 8200 with priority 0xa0.
+    assert!(memory.write(Ipa::new(CONFIG + 8), &[0xa1]));
+    // MAPC collection 0 → vCPU 0; MAPD device 8, two bits; MAPTI event 1 → 8200, collection 0.
+    let commands: [[u64; 4]; 4] = [
+        [0x09, 0, 1 << 63, 0],
+        [0x08 | 8 << 32, 1, 1 << 63 | CONFIG, 0],
+        [0x0a | 8 << 32, 8200 << 32 | 1, 0, 0],
+        // A device that is another's.
+        [0x08 | 9 << 32, 1, 1 << 63 | CONFIG, 0],
+    ];
+    for (index, command) in commands.iter().enumerate() {
+        for (part, word) in command.iter().enumerate() {
+            let place = QUEUE + 32 * index as u64 + 8 * part as u64;
+            assert!(memory.write(Ipa::new(place), &word.to_le_bytes()));
+        }
+    }
+    device.write(at(0x80), 1 << 63 | QUEUE);
+    device.write(Access { width: Width::Bits32, ..at(0) }, 1);
+    device.write(at(0x88), 4 * 32);
+    assert_eq!(device.refused(), (1, 0), "the other's device");
+    assert_eq!(messages.lpis().in_use(), 1);
+
+    assert!(messages.raise(FIRST_LPI), "the first physical LPI");
+    vgic.flush(0, &gic);
+    assert_eq!(gic.guest_acknowledge(), Some(8200));
+    assert!(!messages.raise(FIRST_LPI + 1), "nobody's");
+
+    device.reset();
+    assert_eq!(messages.lpis().in_use(), 0);
+    assert!(!messages.raise(FIRST_LPI), "it ended");
+}
