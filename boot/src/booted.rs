@@ -5,6 +5,7 @@ use core::ops::Range;
 use palisade_hal::machine::{Conduit, Machine, MachineError, MapKind, StartMethod};
 use spin::Mutex;
 
+use crate::image::Image;
 use crate::{area, map, power, secondary};
 
 static MAP: Mutex<()> = Mutex::new(());
@@ -30,6 +31,10 @@ impl Machine for Booted {
         // SAFETY: the trait leaves this to callers that know of semihosting; a
         // wrong call ends in a fatal exception, which is what it asked for.
         unsafe { power::exit(status) }
+    }
+
+    fn default_uart(&self) -> Option<u64> {
+        Image.default_uart()
     }
 
     fn stack(&self, index: usize) -> Range<u64> {

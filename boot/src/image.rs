@@ -10,7 +10,7 @@ macro_rules! symbols {
 
 symbols!(
     __image_start __text_start __text_end __rodata_start __rodata_end
-    __data_start __bss_end __stacks_start __stacks_end __image_end
+    __data_start __bss_end __stacks_start __stacks_end __image_end __default_uart
 );
 
 /// The address of a linker symbol.
@@ -43,6 +43,11 @@ impl Image {
     /// Data and BSS: read, write, never execute.
     pub fn data(self) -> Range<u64> {
         address!(__data_start)..address!(__bss_end)
+    }
+
+    /// The UART of last resort, as the board's linker script says.
+    pub(crate) fn default_uart(self) -> Option<u64> {
+        Some(address!(__default_uart)).filter(|address| *address != 0)
     }
 
     /// The stacks with their guard pages.

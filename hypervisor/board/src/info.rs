@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::{Conduit, Cpu, Gic, PcieHost, Range, Reservation, Smmu, Timer, Uart};
+use crate::{Conduit, Cpu, Gic, PcieHost, PowerManager, Range, Reservation, Smmu, Timer, Uart};
 
 /// Most memory ranges that are kept.
 pub const MAX_MEMORY: usize = 16;
@@ -32,6 +32,8 @@ pub struct BoardInfo<'a> {
     pub psci: Option<Conduit>,
     /// The interrupt controller.
     pub gic: Gic,
+    /// Power control by registers, where there is any.
+    pub power: Option<PowerManager>,
     /// The generic timer.
     pub timer: Timer,
     /// The console.

@@ -12,6 +12,7 @@ mod gic;
 mod info;
 mod interrupt;
 mod pcie;
+mod power;
 mod range;
 mod smmu;
 mod uart;
@@ -25,6 +26,7 @@ pub use pcie::{
     IdMap, IdMapEntry, InterruptMapEntry, MAX_ID_MAP, MAX_INTERRUPT_MAP, MAX_WINDOWS, PcieHost,
     Space, Window,
 };
+pub use power::PowerManager;
 pub use range::{Range, Reservation};
 pub use smmu::Smmu;
 pub use uart::Uart;

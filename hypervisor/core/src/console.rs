@@ -15,12 +15,16 @@ use arrayvec::ArrayVec;
 use palisade_board as board;
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
+use palisade_hal::machine::{Machine, MapKind};
 use spin::Mutex;
 
+use crate::logger;
 use crate::mux::{self, Demux};
 
 /// A byte that does not leave within this time is dropped, in microseconds.
 const PATIENCE: u64 = 20_000;
+/// Bytes of a PL011's registers.
+const PL011_BYTES: u64 = 0x1000;
 /// Longest guest line that plain mode keeps together.
 const LINE: usize = 160;
 /// Input bytes handled at once.
@@ -75,6 +79,23 @@ pub(crate) fn init(uart: Option<Uart<'static>>, mux: bool) {
         mux::BANNER.iter().for_each(|&byte| console.put(byte));
     }
     console.mux = mux;
+}
+
+/// Opens the UART that the board is known to have, if no device tree has named one: what follows
+/// is the last that is said.
+pub(crate) fn last_resort(machine: &dyn Machine) {
+    if CONSOLE.lock().uart.is_some() {
+        return;
+    }
+    let Some(base) = machine.default_uart() else { return };
+    let Some(registers) = board::Range::new(base, PL011_BYTES) else { return };
+    if machine.map(registers.start()..registers.end(), MapKind::Device).is_err() {
+        return;
+    }
+    let uart = board::Uart { registers, interrupt: None, clock: None, baud: None };
+    // SAFETY: mapped just now, and nobody else has opened it.
+    init(unsafe { open(&uart) }, false);
+    logger::init(0, None);
 }
 
 /// Adds the console of the next VM (order of the manifest).

@@ -4,7 +4,10 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::machine::{Conduit, Machine};
+use palisade_hal::mmio::Mmio;
 use spin::Once;
+
+use crate::watchdog;
 
 /// Set once, by the first core, before anything can fail.
 pub(crate) struct Context {
@@ -23,6 +26,7 @@ pub(crate) struct Power {
 
 static CONTEXT: Once<Context> = Once::new();
 static POWER: Once<Power> = Once::new();
+static MANAGER: Once<Mmio> = Once::new();
 /// A guest's HLT would reach semihosting, so it is off from here on.
 static GUEST_HAS_RUN: AtomicBool = AtomicBool::new(false);
 
@@ -41,6 +45,11 @@ pub(crate) fn set_power(power: Power) {
     POWER.call_once(|| power);
 }
 
+/// Notes the registers that turn the machine off where there is no firmware to ask.
+pub(crate) fn set_manager(registers: Mmio) {
+    MANAGER.call_once(|| registers);
+}
+
 /// A guest is about to run.
 pub(crate) fn guest_runs() {
     GUEST_HAS_RUN.store(true, Ordering::Release);
@@ -54,7 +63,11 @@ pub(crate) fn off(status: u32) -> ! {
     if quiet && power.is_some_and(|power| power.semihosting) {
         context.machine.exit(status);
     }
-    context.machine.off(power.and_then(|power| power.conduit))
+    let conduit = power.and_then(|power| power.conduit);
+    if let Some(registers) = MANAGER.get().filter(|_| conduit.is_none()) {
+        watchdog::halt(registers);
+    }
+    context.machine.off(conduit)
 }
 
 /// Nothing is known of the machine: this core stops.

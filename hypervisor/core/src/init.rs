@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
 use palisade_bundle::Bundle;
-use palisade_fdt::Tree;
 use palisade_gic::Gic;
 use palisade_hal::cpu;
 use palisade_hal::machine::{BootInfo, MapKind};
+use palisade_hal::mmio::Mmio;
 use palisade_iommu::Iommus;
 use palisade_mem::Frames;
 
@@ -20,8 +20,8 @@ use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
 use crate::{
-    bundle, console, fault, heap, host, interrupts, logger, memory, messages, pcie, secondaries,
-    smmus, unit, work,
+    bundle, console, devicetree, fault, heap, host, interrupts, logger, memory, messages, pcie,
+    secondaries, smmus, unit, work,
 };
 
 /// Exit status when the hypervisor could not come up.
@@ -39,6 +39,7 @@ pub fn start(boot: BootInfo) -> ! {
             context::off(0)
         }
         Err(error) => {
+            console::last_resort(context.machine);
             log::error!("cannot go on: {error}");
             Record::new("error").text("message", &error).send();
             context::off(FAILED)
@@ -48,8 +49,8 @@ pub fn start(boot: BootInfo) -> ! {
 
 fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let bytes = tree.ok_or(Error::NoTree)?;
-    // Both live as long as the machine does.
-    let tree: &'static Tree<'static> = Box::leak(Box::new(Tree::new(bytes)?));
+    let tree = devicetree::read(bytes)?;
+    // It lives as long as the machine does.
     let board: &'static BoardInfo<'static> = Box::leak(Box::new(palisade_fdt::board(tree)?));
     open_console(context, board)?;
     greet(context, board);
@@ -129,6 +130,12 @@ fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {
         conduit: secondaries::conduit(board),
         semihosting: flag("palisade.semihosting"),
     });
+    if let Some(manager) = &board.power {
+        let registers = manager.registers;
+        context.machine.map(registers.start()..registers.end(), MapKind::Device)?;
+        // SAFETY: mapped just now; nothing else in the hypervisor uses it.
+        context::set_manager(unsafe { Mmio::new(registers.base(), registers.size()) });
+    }
     if let Some(uart) = &board.uart {
         let registers = uart.registers.start()..uart.registers.end();
         context.machine.map(registers, MapKind::Device)?;

@@ -13,6 +13,7 @@ mod backtrace;
 mod bundle;
 mod console;
 mod context;
+mod devicetree;
 mod error;
 mod fault;
 mod heap;
@@ -36,6 +37,7 @@ mod secondaries;
 mod smmus;
 mod system;
 mod unit;
+mod watchdog;
 mod work;
 
 pub use init::start;

@@ -143,6 +143,10 @@ pub trait Machine: Sync {
     /// line says that there is semihosting, and only before any guest has run.
     fn exit(&self, status: u32) -> !;
 
+    /// Where the board's first PL011 is, for words that must come out when no device tree can be
+    /// read; `None` where the board's linker script does not say.
+    fn default_uart(&self) -> Option<u64>;
+
     /// Where the stack of core `index` lies; empty for a core that there is not.
     fn stack(&self, index: usize) -> Range<u64>;
 }

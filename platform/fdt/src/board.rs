@@ -5,7 +5,7 @@ use palisade_board::{BoardInfo, Chosen, Range};
 
 use crate::error::{Error, Problem};
 use crate::tree::{Node, Tree};
-use crate::{cpu, gic, memory, pcie, smmu, uart};
+use crate::{cpu, gic, memory, pcie, power, smmu, uart};
 
 /// Reads the whole machine out of a tree.
 ///
@@ -23,6 +23,7 @@ pub fn board<'a>(tree: &Tree<'a>) -> Result<BoardInfo<'a>, Error<'a>> {
         cpus: ArrayVec::new(),
         psci: cpu::conduit(tree)?,
         gic: controller,
+        power: power::read(tree)?,
         timer: cpu::timer(tree, gic_phandle)?,
         uart: uart::read(tree, gic_phandle)?,
         pcie: ArrayVec::new(),

@@ -18,6 +18,7 @@ mod gic;
 mod interrupt;
 mod memory;
 mod pcie;
+mod power;
 mod smmu;
 mod tree;
 mod uart;
