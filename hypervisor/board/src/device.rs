@@ -24,7 +24,7 @@ pub struct PlainDevice<'a> {
     /// SMMU phandle and StreamID of each of its streams (`iommus`).
     pub streams: ArrayVec<(u32, u32), 4>,
     /// Enabled devices whose registers share a page of 4 KiB with its own.
-    pub neighbours: ArrayVec<ArrayString<MAX_DEVICE_PATH>, 4>,
+    pub neighbours: ArrayVec<ArrayString<MAX_DEVICE_PATH>, 8>,
 }
 
 /// Why a device must be taken for one that accesses memory by itself.

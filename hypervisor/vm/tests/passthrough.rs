@@ -180,6 +180,26 @@ fn a_device_is_reset_before_its_first_owner_and_after() {
 }
 
 #[test]
+fn one_device_moves_while_the_others_stay() {
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let settling = Device { settle_ms: 200, ..device(EDU, 16) };
+    rig.assign(0, &domain, &[device(NVME, 8), settling]).expect("assigned");
+    rig.master(NVME, true);
+    let take = |vm: u16, bdf: u16| {
+        let all = rig.book.take_back_device(vm, at(bdf), &rig.iommus, &*rig.clock);
+        all.iter().map(|r| (r.address.requester(), r.condition)).collect::<Vec<_>>()
+    };
+    assert_eq!(take(1, NVME), [], "not its own");
+    assert_eq!(take(0, NVME), [(NVME, Condition::Free)]);
+    assert_eq!((rig.state(NVME), rig.state(EDU)), (StreamState::Abort, StreamState::Stage2));
+    assert_eq!(rig.bus.resets(EDU), 1, "untouched since it was assigned");
+    let (_, other) = rig.domain(1);
+    assert_eq!(rig.assign(1, &other, &[device(NVME, 8)]), Ok(vec![at(NVME)]));
+    assert_eq!(rig.take_back(0), [(EDU, Condition::Free)]);
+}
+
+#[test]
 fn a_vm_that_starts_anew_keeps_its_devices_but_not_their_state() {
     let rig = rig(ports(), Some(FakeDriver::new()));
     let (_, domain) = rig.domain(0);

@@ -30,6 +30,31 @@ impl Passthrough {
         self.retrieve(&|row| row.owner == Some(vm), iommus, env)
     }
 
+    /// Takes one device, with everything in its group, from VM `vm` while it runs. It is out of
+    /// the VM's [`PciHost`](crate::pci::PciHost) before. The answer is empty if the VM does not
+    /// own it.
+    pub fn take_back_device(
+        &self,
+        vm: u16,
+        address: Address,
+        iommus: &Iommus,
+        env: &impl Env,
+    ) -> Vec<Returned> {
+        let _operation = self.operation.lock();
+        let group = group(iommus, address).ok().flatten();
+        let along = group.map(|group| group.devices()).unwrap_or_default();
+        let wanted = |row: &Row| {
+            row.owner == Some(vm)
+                && (row.address == address
+                    || along.iter().any(|device| device.get() == row.address.number()))
+        };
+        // Nobody takes a group by a device of it that somebody else owns.
+        if !self.rows.lock().iter().any(|row| row.address == address && wanted(row)) {
+            return Vec::new();
+        }
+        self.retrieve(&wanted, iommus, env)
+    }
+
     /// Resets the devices of a VM that starts anew and keeps them. Its
     /// [`PciHost`](crate::pci::PciHost) is reset before.
     ///
