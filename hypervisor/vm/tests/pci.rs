@@ -10,7 +10,9 @@ use palisade_pci::fake::{FakeBus, FakeFunction};
 use palisade_pci::regs::{capability, express, extended, header, power};
 use palisade_pci::{Address, Topology};
 use palisade_vm::mmio::{Access, MmioDevice, Width};
-use palisade_vm::pci::{BarMap, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire};
+use palisade_vm::pci::{
+    BarMap, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire, wire_of,
+};
 
 /// Where the guest sees the device, and where it is.
 const GUEST: u16 = 0x0010;
@@ -323,6 +325,38 @@ fn taken_away_nothing_is_left_mapped() {
     rig.host.add(&rig.topology, guest).expect("again");
     assert_eq!(rig.host.add(&rig.topology, guest), Err(PciError::Taken(GUEST)));
     assert_eq!(rig.read8(header::INTERRUPT_PIN), 0, "no wire, no pin");
+}
+
+#[test]
+fn a_root_port_leads_to_other_buses() {
+    let rig = rig(nvme());
+    let guest = rig.host.guests()[0];
+    rig.host.remove(GUEST);
+    rig.host.add(&rig.topology, Guest { bdf: 0x0200, ..guest }).expect("on bus 2");
+    let port = 30 << 3;
+    let read = |bdf, register| rig.host.read(Rig::access(bdf, register, Width::Bits32)) as u32;
+    assert_eq!(read(0x0200, header::ID), 0x0010_1b36);
+    assert_eq!(read(port, header::CLASS) >> 8, 0x06_0400);
+    assert_eq!((read(port, 0x0c) >> 16) & 0xff, 1, "a bridge");
+    assert_eq!(read(port, 0x18) & 0xff_ffff, 0x0002_0200, "with fixed numbers");
+    rig.host.write(Rig::access(port, 0x18, Width::Bits32), 0x0009_0900);
+    assert_eq!(read(port, 0x18) & 0xff_ffff, 0x0002_0200);
+    let express = (read(port, header::CAPABILITIES) & 0xff) as u16;
+    assert_eq!(read(port, express) >> 20 & 0xf, 4, "a root port");
+    // Its windows are the guest's to write.
+    rig.host.write(Rig::access(port, 0x20, Width::Bits32), 0x1010_1000);
+    assert_eq!(read(port, 0x20), 0x1010_1000);
+    // Device 0 pin B behind device 30: as device 30 pin B itself.
+    assert_eq!(wire_of(0x0200, 2), wire(30, 2));
+    assert_eq!(wire_of(0x0208, 2), wire(30, 3));
+    // Its place is nobody else's, and free again without it.
+    let taken = rig.host.add(&rig.topology, Guest { bdf: port, ..guest });
+    assert_eq!(taken, Err(PciError::Taken(port)));
+    rig.host.remove(0x0200);
+    assert_eq!(read(port, header::ID), u32::MAX);
+    rig.host.add(&rig.topology, Guest { bdf: port, ..guest }).expect("free");
+    let behind = rig.host.add(&rig.topology, Guest { bdf: 0x0200, ..guest });
+    assert_eq!(behind, Err(PciError::Taken(port)), "no room for the port");
 }
 
 #[test]

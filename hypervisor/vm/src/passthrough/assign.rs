@@ -11,7 +11,7 @@ use palisade_pci::{Address, ResetMethod, Topology};
 
 use super::claims::{Condition, Found, Passthrough, Row, group};
 use super::refusal::{Refusal, address};
-use crate::pci::{Guest, wire};
+use crate::pci::{Guest, wire_of};
 
 /// What a VM asks for.
 pub struct Request<'r> {
@@ -235,22 +235,21 @@ impl Passthrough {
     /// share cannot be told apart.
     fn finish(&self, vm: u16, plan: Plan<'_>) -> Assigned {
         let Plan { found, address, guest, confined, .. } = plan;
-        let wire_of = found.bus.topology.interrupt(found.index, &found.bus.host);
-        let device = ((guest >> 3) & 31) as u8;
+        let own = found.bus.topology.interrupt(found.index, &found.bus.host);
         let mut rows = self.rows.lock();
-        let free = wire_of.filter(|wire| !rows.iter().any(|row| row.wire == Some(wire.intid)));
+        let free = own.filter(|wire| !rows.iter().any(|row| row.wire == Some(wire.intid)));
         if let Some(row) = rows.iter_mut().find(|row| row.address == address) {
             row.wire = free.map(|wire| wire.intid);
         }
         drop(rows);
-        if wire_of.is_some() && free.is_none() {
+        if own.is_some() && free.is_none() {
             log::warn!("device {address}: its INTx wire is shared; VM {vm} does not get it");
         }
         Assigned {
             address,
             topology: found.bus.topology.clone(),
             guest: Guest { index: found.index, bdf: guest, wired: free.is_some() },
-            wire: free.map(|interrupt| (interrupt, wire(device, found.function.pin))),
+            wire: free.map(|interrupt| (interrupt, wire_of(guest, found.function.pin))),
             isolated: confined,
         }
     }

@@ -7,6 +7,7 @@ use palisade_pci::Topology;
 use spin::Mutex;
 
 use super::function::{BarMap, Guest, VirtualFunction};
+use super::port::RootPort;
 use crate::mmio::{Access, MmioDevice};
 
 /// Extended configuration space starts here; a guest sees nothing of it.
@@ -26,18 +27,39 @@ pub enum PciError {
     Device(#[from] palisade_pci::Error),
 }
 
+/// What stands on the guest's buses.
+#[derive(Default)]
+struct Slots {
+    functions: Vec<VirtualFunction>,
+    /// One for every bus but 0 that has a function.
+    ports: Vec<RootPort>,
+}
+
+impl Slots {
+    fn is_taken(&self, bdf: u16) -> bool {
+        self.functions.iter().any(|function| function.guest.bdf == bdf)
+            || self.ports.iter().any(|port| port.bdf & !7 == bdf & !7)
+    }
+
+    /// Removes ports that lead nowhere any more.
+    fn prune(&mut self) {
+        let Self { functions, ports } = self;
+        ports.retain(|port| functions.iter().any(|function| port.leads_to(function.guest.bdf)));
+    }
+}
+
 /// The virtual PCI Express host of a VM. It answers at [`ECAM_BASE`](super::ECAM_BASE).
 ///
 /// Lock order: its lock before the VM's map.
 pub struct PciHost {
-    functions: Mutex<Vec<VirtualFunction>>,
+    slots: Mutex<Slots>,
     map: Arc<dyn BarMap>,
 }
 
 impl PciHost {
     /// A host without devices, whose BARs are mapped by `map`.
     pub fn new(map: Arc<dyn BarMap>) -> Self {
-        Self { functions: Mutex::new(Vec::new()), map }
+        Self { slots: Mutex::new(Slots::default()), map }
     }
 
     /// Puts a function on the guest's bus. It decodes nothing until the guest says so.
@@ -45,20 +67,35 @@ impl PciHost {
     /// # Errors
     /// The place is taken, the function is not there, or a BAR of it has no address.
     pub fn add(&self, topology: &Arc<Topology>, guest: Guest) -> Result<(), PciError> {
-        let mut functions = self.functions.lock();
-        if functions.iter().any(|other| other.guest.bdf == guest.bdf) {
+        let mut slots = self.slots.lock();
+        if slots.is_taken(guest.bdf) {
             return Err(PciError::Taken(guest.bdf));
         }
-        functions.push(VirtualFunction::new(topology.clone(), guest)?);
+        let bus = guest.bdf.to_be_bytes()[0];
+        let port = (bus != 0 && !slots.ports.iter().any(|port| port.leads_to(guest.bdf)))
+            .then(|| RootPort::new(bus));
+        // A port needs a device number of bus 0 to itself.
+        let clash = |port: &RootPort| {
+            slots.is_taken(port.bdf)
+                || slots.functions.iter().any(|other| other.guest.bdf & !7 == port.bdf)
+        };
+        if let Some(port) = port.as_ref().filter(|port| clash(port)) {
+            return Err(PciError::Taken(port.bdf));
+        }
+        let function = VirtualFunction::new(topology.clone(), guest)?;
+        slots.functions.push(function);
+        slots.ports.extend(port);
         Ok(())
     }
 
     /// Takes a function away: its BARs are in nobody's view when this returns. The device is as
     /// the guest left it otherwise.
     pub fn remove(&self, bdf: u16) {
-        let mut functions = self.functions.lock();
-        if let Some(index) = functions.iter().position(|function| function.guest.bdf == bdf) {
-            functions.swap_remove(index).close(&*self.map);
+        let mut slots = self.slots.lock();
+        let mine = |function: &VirtualFunction| function.guest.bdf == bdf;
+        if let Some(index) = slots.functions.iter().position(mine) {
+            slots.functions.swap_remove(index).close(&*self.map);
+            slots.prune();
         }
     }
 
@@ -66,26 +103,32 @@ impl PciHost {
     /// mapped. The devices themselves are reset by
     /// [`Passthrough::reset`](crate::passthrough::Passthrough::reset).
     pub fn reset(&self) {
-        for function in self.functions.lock().iter_mut() {
+        let mut slots = self.slots.lock();
+        for function in &mut slots.functions {
             function.power_on(&*self.map);
+        }
+        for port in &mut slots.ports {
+            port.power_on();
         }
     }
 
     /// Takes every function away.
     pub fn clear(&self) {
-        for mut function in self.functions.lock().drain(..) {
+        let mut slots = self.slots.lock();
+        for mut function in slots.functions.drain(..) {
             function.close(&*self.map);
         }
+        slots.prune();
     }
 
     /// The functions, in no order.
     pub fn guests(&self) -> Vec<Guest> {
-        self.functions.lock().iter().map(|function| function.guest).collect()
+        self.slots.lock().functions.iter().map(|function| function.guest).collect()
     }
 
     /// Where BARs are mapped now: first IPA and bytes.
     pub fn mapped(&self) -> Vec<(u64, u64)> {
-        self.functions.lock().iter().flat_map(VirtualFunction::mapped).collect()
+        self.slots.lock().functions.iter().flat_map(VirtualFunction::mapped).collect()
     }
 }
 
@@ -101,7 +144,11 @@ fn decode(access: Access) -> Option<(u16, u16, u16)> {
 impl MmioDevice for PciHost {
     fn read(&self, access: Access) -> u64 {
         let Some((bdf, register, bytes)) = decode(access) else { return u64::MAX };
-        let functions = self.functions.lock();
+        let slots = self.slots.lock();
+        let functions = &slots.functions;
+        if let Some(port) = slots.ports.iter().find(|port| port.bdf == bdf) {
+            return if register < EXTENDED { port.read(register, bytes).into() } else { 0 };
+        }
         let Some(function) = functions.iter().find(|function| function.guest.bdf == bdf) else {
             return u64::MAX;
         };
@@ -123,9 +170,12 @@ impl MmioDevice for PciHost {
         if register >= EXTENDED {
             return;
         }
-        let mut functions = self.functions.lock();
-        if let Some(function) = functions.iter_mut().find(|function| function.guest.bdf == bdf) {
-            function.write(register, bytes, (value & 0xffff_ffff) as u32, &*self.map);
+        let value = (value & 0xffff_ffff) as u32;
+        let mut slots = self.slots.lock();
+        if let Some(port) = slots.ports.iter_mut().find(|port| port.bdf == bdf) {
+            port.write(register, bytes, value);
+        } else if let Some(function) = slots.functions.iter_mut().find(|f| f.guest.bdf == bdf) {
+            function.write(register, bytes, value, &*self.map);
         }
     }
 }

@@ -18,6 +18,22 @@ pub const fn wire(device: u8, pin: u8) -> u32 {
     SPI + FIRST_SPI + (device as u32 + pin.saturating_sub(1) as u32) % 4
 }
 
+/// Device number on bus 0 of the virtual root port that leads to `bus`, which is not 0.
+pub(super) const fn port(bus: u8) -> u8 {
+    31 - bus.saturating_sub(1) % 16
+}
+
+/// INTID of the guest's wire for pin `pin` of the function at `bdf`, through the swizzle of its
+/// root port if it stands behind one (2.2.8.1).
+pub const fn wire_of(bdf: u16, pin: u8) -> u32 {
+    let [bus, slot] = bdf.to_be_bytes();
+    let device = slot >> 3;
+    if bus == 0 {
+        return wire(device, pin);
+    }
+    wire(port(bus), (pin.saturating_sub(1) + device) % 4 + 1)
+}
+
 /// Whether `bytes` bytes at `start` lie in one of the windows.
 pub(super) fn in_window(start: u64, bytes: u64) -> bool {
     [WINDOW32, WINDOW64].iter().any(|(base, size)| {

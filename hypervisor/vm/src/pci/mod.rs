@@ -9,9 +9,10 @@ mod describe;
 mod function;
 mod host;
 mod layout;
+mod port;
 mod shadow;
 
 pub use describe::{Interrupts, describe};
 pub use function::{BarMap, Guest};
 pub use host::{PciError, PciHost};
-pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire};
+pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire, wire_of};
