@@ -328,35 +328,46 @@ fn taken_away_nothing_is_left_mapped() {
 }
 
 #[test]
-fn a_root_port_leads_to_other_buses() {
+fn root_ports_lead_to_other_buses() {
     let rig = rig(nvme());
     let guest = rig.host.guests()[0];
     rig.host.remove(GUEST);
     rig.host.add(&rig.topology, Guest { bdf: 0x0200, ..guest }).expect("on bus 2");
-    let port = 30 << 3;
+    let ports = [16u16 << 3, 17 << 3];
     let read = |bdf, register| rig.host.read(Rig::access(bdf, register, Width::Bits32)) as u32;
+    let number = |port, buses: u32| {
+        rig.host.write(Rig::access(port, 0x18, Width::Bits32), buses.into());
+    };
+    // Without a word from the guest, everything is where the manifest says.
     assert_eq!(read(0x0200, header::ID), 0x0010_1b36);
-    assert_eq!(read(port, header::CLASS) >> 8, 0x06_0400);
-    assert_eq!((read(port, 0x0c) >> 16) & 0xff, 1, "a bridge");
-    assert_eq!(read(port, 0x18) & 0xff_ffff, 0x0002_0200, "with fixed numbers");
-    rig.host.write(Rig::access(port, 0x18, Width::Bits32), 0x0009_0900);
-    assert_eq!(read(port, 0x18) & 0xff_ffff, 0x0002_0200);
-    let express = (read(port, header::CAPABILITIES) & 0xff) as u16;
-    assert_eq!(read(port, express) >> 20 & 0xf, 4, "a root port");
+    for (port, buses) in ports.into_iter().zip([0x0001_0100, 0x0002_0200]) {
+        assert_eq!(read(port, header::CLASS) >> 8, 0x06_0400);
+        assert_eq!((read(port, 0x0c) >> 16) & 0xff, 1, "a bridge");
+        assert_eq!(read(port, 0x18) & 0xff_ffff, buses);
+        let express = (read(port, header::CAPABILITIES) & 0xff) as u16;
+        assert_eq!((read(port, express) >> 20) & 0xf, 4, "a root port");
+    }
     // Its windows are the guest's to write.
-    rig.host.write(Rig::access(port, 0x20, Width::Bits32), 0x1010_1000);
-    assert_eq!(read(port, 0x20), 0x1010_1000);
-    // Device 0 pin B behind device 30: as device 30 pin B itself.
-    assert_eq!(wire_of(0x0200, 2), wire(30, 2));
-    assert_eq!(wire_of(0x0208, 2), wire(30, 3));
-    // Its place is nobody else's, and free again without it.
-    let taken = rig.host.add(&rig.topology, Guest { bdf: port, ..guest });
-    assert_eq!(taken, Err(PciError::Taken(port)));
+    rig.host.write(Rig::access(ports[1], 0x20, Width::Bits32), 0x1010_1000);
+    assert_eq!(read(ports[1], 0x20), 0x1010_1000);
+    // A guest that numbers the buses itself.
+    number(ports[0], 0);
+    number(ports[1], 0x0009_0900);
+    assert_eq!(read(0x0200, header::ID), u32::MAX);
+    assert_eq!(read(0x0900, header::ID), 0x0010_1b36);
+    rig.host.reset();
+    assert_eq!(read(0x0200, header::ID), 0x0010_1b36);
+    // Device 0 pin B behind device 17: as device 17 pin B itself.
+    assert_eq!(wire_of(0x0200, 2), wire(17, 2));
+    assert_eq!(wire_of(0x0208, 2), wire(17, 3));
+    // A port's place is nobody else's, and free again without it.
+    let taken = rig.host.add(&rig.topology, Guest { bdf: ports[0], ..guest });
+    assert_eq!(taken, Err(PciError::Taken(ports[0])));
     rig.host.remove(0x0200);
-    assert_eq!(read(port, header::ID), u32::MAX);
-    rig.host.add(&rig.topology, Guest { bdf: port, ..guest }).expect("free");
+    assert_eq!(read(ports[0], header::ID), u32::MAX);
+    rig.host.add(&rig.topology, Guest { bdf: ports[0], ..guest }).expect("free");
     let behind = rig.host.add(&rig.topology, Guest { bdf: 0x0200, ..guest });
-    assert_eq!(behind, Err(PciError::Taken(port)), "no room for the port");
+    assert_eq!(behind, Err(PciError::Taken(ports[0])), "no room for the port");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use palisade_pci::Topology;
 use spin::Mutex;
 
 use super::function::{BarMap, Guest, VirtualFunction};
+use super::layout::MAX_PORTS;
 use super::port::RootPort;
 use crate::mmio::{Access, MmioDevice};
 
@@ -31,7 +32,8 @@ pub enum PciError {
 #[derive(Default)]
 struct Slots {
     functions: Vec<VirtualFunction>,
-    /// One for every bus but 0 that has a function.
+    /// One for every bus from 1 up to the last that has a function: a guest that numbers buses
+    /// anew must find as many.
     ports: Vec<RootPort>,
 }
 
@@ -41,10 +43,25 @@ impl Slots {
             || self.ports.iter().any(|port| port.bdf & !7 == bdf & !7)
     }
 
-    /// Removes ports that lead nowhere any more.
+    /// Removes ports behind the last bus that has a function.
     fn prune(&mut self) {
-        let Self { functions, ports } = self;
-        ports.retain(|port| functions.iter().any(|function| port.leads_to(function.guest.bdf)));
+        let buses = self.functions.iter().map(|function| bus(function.guest.bdf));
+        let last = buses.filter(|bus| *bus <= MAX_PORTS).max().unwrap_or(0);
+        self.ports.retain(|port| port.bus <= last);
+    }
+
+    /// The manifest's name for the function that the guest means by `bdf` now; `None` where it
+    /// means none.
+    fn home(&self, bdf: u16) -> Option<u16> {
+        let named = bus(bdf);
+        if named == 0 {
+            return Some(bdf);
+        }
+        match self.ports.iter().find(|port| port.secondary() == named) {
+            Some(port) => Some((u16::from(port.bus) << 8) | (bdf & 0xff)),
+            // Behind no port: what is beyond the last one is where the manifest says.
+            None => Some(bdf).filter(|_| named > MAX_PORTS),
+        }
     }
 }
 
@@ -71,20 +88,18 @@ impl PciHost {
         if slots.is_taken(guest.bdf) {
             return Err(PciError::Taken(guest.bdf));
         }
-        let bus = guest.bdf.to_be_bytes()[0];
-        let port = (bus != 0 && !slots.ports.iter().any(|port| port.leads_to(guest.bdf)))
-            .then(|| RootPort::new(bus));
+        let last = Some(bus(guest.bdf)).filter(|bus| *bus <= MAX_PORTS).unwrap_or(0);
+        let present = slots.ports.len() as u8;
+        let ports: Vec<RootPort> = (present.saturating_add(1)..=last).map(RootPort::new).collect();
         // A port needs a device number of bus 0 to itself.
-        let clash = |port: &RootPort| {
-            slots.is_taken(port.bdf)
-                || slots.functions.iter().any(|other| other.guest.bdf & !7 == port.bdf)
-        };
-        if let Some(port) = port.as_ref().filter(|port| clash(port)) {
+        let taken =
+            |port: &&RootPort| slots.functions.iter().any(|other| other.guest.bdf & !7 == port.bdf);
+        if let Some(port) = ports.iter().find(taken) {
             return Err(PciError::Taken(port.bdf));
         }
         let function = VirtualFunction::new(topology.clone(), guest)?;
         slots.functions.push(function);
-        slots.ports.extend(port);
+        slots.ports.extend(ports);
         Ok(())
     }
 
@@ -132,6 +147,11 @@ impl PciHost {
     }
 }
 
+/// The bus number of a requester ID.
+fn bus(bdf: u16) -> u8 {
+    bdf.to_be_bytes()[0]
+}
+
 /// Requester ID, register and bytes of an access; `None` for what configuration space does not
 /// take: eight bytes at once.
 fn decode(access: Access) -> Option<(u16, u16, u16)> {
@@ -145,6 +165,7 @@ impl MmioDevice for PciHost {
     fn read(&self, access: Access) -> u64 {
         let Some((bdf, register, bytes)) = decode(access) else { return u64::MAX };
         let slots = self.slots.lock();
+        let Some(bdf) = slots.home(bdf) else { return u64::MAX };
         let functions = &slots.functions;
         if let Some(port) = slots.ports.iter().find(|port| port.bdf == bdf) {
             return if register < EXTENDED { port.read(register, bytes).into() } else { 0 };
@@ -172,6 +193,7 @@ impl MmioDevice for PciHost {
         }
         let value = (value & 0xffff_ffff) as u32;
         let mut slots = self.slots.lock();
+        let Some(bdf) = slots.home(bdf) else { return };
         if let Some(port) = slots.ports.iter_mut().find(|port| port.bdf == bdf) {
             port.write(register, bytes, value);
         } else if let Some(function) = slots.functions.iter_mut().find(|f| f.guest.bdf == bdf) {

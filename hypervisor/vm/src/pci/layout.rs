@@ -18,9 +18,14 @@ pub const fn wire(device: u8, pin: u8) -> u32 {
     SPI + FIRST_SPI + (device as u32 + pin.saturating_sub(1) as u32) % 4
 }
 
-/// Device number on bus 0 of the virtual root port that leads to `bus`, which is not 0.
+/// Buses that a virtual root port leads to: 1 up to this. Functions on buses beyond are found
+/// only by who looks everywhere.
+pub(super) const MAX_PORTS: u8 = 16;
+
+/// Device number on bus 0 of the virtual root port that leads to `bus`, from 16 on. In ascending
+/// order, so that a guest that numbers the buses anew comes to the same numbers.
 pub(super) const fn port(bus: u8) -> u8 {
-    31 - bus.saturating_sub(1) % 16
+    15 + (bus.saturating_sub(1) % MAX_PORTS + 1)
 }
 
 /// INTID of the guest's wire for pin `pin` of the function at `bdf`, through the swizzle of its
@@ -28,7 +33,7 @@ pub(super) const fn port(bus: u8) -> u8 {
 pub const fn wire_of(bdf: u16, pin: u8) -> u32 {
     let [bus, slot] = bdf.to_be_bytes();
     let device = slot >> 3;
-    if bus == 0 {
+    if bus == 0 || bus > MAX_PORTS {
         return wire(device, pin);
     }
     wire(port(bus), (pin.saturating_sub(1) + device) % 4 + 1)

@@ -1,8 +1,8 @@
 //! A virtual root port, so that a guest finds devices that the manifest puts on other buses
 //! than 0.
 //!
-//! Its bus numbers are fixed. Its windows can be written and mean nothing: the host maps a BAR
-//! wherever the guest puts it.
+//! Its bus numbers are the guest's to write; it starts with those of the manifest. Its windows
+//! can be written and mean nothing: the host maps a BAR wherever the guest puts it.
 
 use alloc::boxed::Box;
 
@@ -29,7 +29,8 @@ const CONTROL: u16 = 0x001f;
 /// A root port with one bus behind it.
 pub(super) struct RootPort {
     pub(super) bdf: u16,
-    bus: u8,
+    /// The bus that the manifest knows behind it.
+    pub(super) bus: u8,
     shadow: Box<Shadow>,
 }
 
@@ -43,7 +44,7 @@ impl RootPort {
         shadow.own16(header::STATUS, header::STATUS_CAPABILITIES, 0);
         shadow.own32(header::CLASS, CLASS, 0);
         shadow.own8(header::HEADER_TYPE, 1, 0);
-        shadow.own32(bridge::BUSES, u32::from_le_bytes([0, bus, bus, 0]), 0);
+        shadow.own32(bridge::BUSES, u32::from_le_bytes([0, bus, bus, 0]), 0x00ff_ffff);
         shadow.own32(bridge::MEMORY, 0x0000_fff0, 0xfff0_fff0);
         shadow.own32(bridge::PREFETCHABLE, 0x0001_fff1, 0xfff0_fff0);
         shadow.own32(bridge::PREFETCHABLE_BASE_UPPER, 0, u32::MAX);
@@ -61,9 +62,9 @@ impl RootPort {
         Self { bdf: u16::from(layout::port(bus)) << 3, bus, shadow }
     }
 
-    /// Whether it leads to the bus of the function at `bdf`.
-    pub(super) fn leads_to(&self, bdf: u16) -> bool {
-        self.bus == bdf.to_be_bytes()[0]
+    /// The number that the guest gave the bus behind it, 0 for none.
+    pub(super) fn secondary(&self) -> u8 {
+        self.shadow.get32(bridge::BUSES).to_le_bytes()[1]
     }
 
     pub(super) fn read(&self, at: u16, bytes: u16) -> u32 {
