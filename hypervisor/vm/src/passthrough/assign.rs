@@ -181,6 +181,12 @@ impl Passthrough {
             method: plan.method,
             settle_ms: plan.settle_ms,
         };
+        if plan.method.is_none() {
+            log::warn!(
+                "device {}: cannot be reset; accepted, as the manifest says reset = \"none\"",
+                plan.address
+            );
+        }
         let aborting = plan.group.is_some();
         match super::take_back::quiesce(plan.found, &row, aborting, env) {
             Ok(_) => Ok(()),
