@@ -2,13 +2,21 @@
 
 use core::fmt;
 
+use palisade_bundle::MAX_VMS;
+use palisade_hal::Env;
+use palisade_hal::cpu::Counter;
 use palisade_iommu::{DeviceId, Fault};
+use spin::Mutex;
 
 use crate::report::Record;
 use crate::system::System;
 
 /// Records taken from one queue at a time.
 const BUDGET: usize = 64;
+/// Times that a queue is looked at before its interrupt is over.
+const TURNS: usize = 2048;
+/// Faults of one owner that are shown per second.
+const PER_SECOND: u32 = 256;
 
 /// A device's number in the form in which operators name PCI functions.
 pub(crate) struct Name(pub(crate) DeviceId);
@@ -21,18 +29,57 @@ impl fmt::Display for Name {
     }
 }
 
-/// Empties the event queues and tells the operator. Runs on any core, holds no
-/// lock while it writes.
+/// How many faults were shown in the running second, by owner.
+struct Shown {
+    /// Count at which the second began.
+    since: u64,
+    /// Nobody's faults, then each VM's.
+    counts: [u32; MAX_VMS + 1],
+}
+
+static SHOWN: Mutex<Shown> = Mutex::new(Shown { since: 0, counts: [0; MAX_VMS + 1] });
+
+/// Whether one more fault of this owner is shown: so many a second, the rest is
+/// counted, so that no device can drown the others' reports.
+fn admit(owner: Option<u16>) -> bool {
+    let now = Counter.now();
+    let mut shown = SHOWN.lock();
+    if now.wrapping_sub(shown.since) > Counter.frequency() {
+        for (index, count) in shown.counts.iter().enumerate().filter(|(_, c)| **c > PER_SECOND) {
+            let kept = count - PER_SECOND;
+            log::warn!("{kept} more SMMU faults of owner {index} (0: nobody) were not shown");
+        }
+        *shown = Shown { since: now, counts: [0; MAX_VMS + 1] };
+    }
+    let index = owner.map_or(0, |vm| usize::from(vm) + 1);
+    let Some(count) = shown.counts.get_mut(index) else { return false };
+    *count = count.saturating_add(1);
+    *count <= PER_SECOND
+}
+
+/// Empties the event queues and tells the operator. Runs on any core.
 pub(crate) fn drain(system: &System) {
     let iommus = &system.iommus;
     for instance in iommus.instances() {
-        if iommus.drain(&instance, BUDGET).overflowed {
-            log::warn!("SMMU {:#x}: events were lost", instance.phandle());
+        // The interrupt comes when an empty queue gets a record: it must be left
+        // empty. A stream that does not stop is contained by the driver.
+        for _ in 0..TURNS {
+            let drained = iommus.drain(&instance, BUDGET);
+            if drained.overflowed {
+                log::warn!("SMMU {:#x}: events were lost", instance.phandle());
+            }
+            let lost = iommus.take_operator_faults(&mut |fault| {
+                if admit(fault.owner.map(|owner| owner.index())) {
+                    tell(fault, system);
+                }
+            });
+            if lost > 0 {
+                log::warn!("{lost} SMMU faults were lost");
+            }
+            if !drained.more {
+                break;
+            }
         }
-    }
-    let lost = iommus.take_operator_faults(&mut |fault| tell(fault, system));
-    if lost > 0 {
-        log::warn!("{lost} SMMU faults were not shown");
     }
     // What a guest's own tables did, it finds in its ring.
     for service in system.units().iter().filter_map(|unit| unit.vm.service()) {

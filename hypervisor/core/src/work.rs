@@ -4,8 +4,8 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use palisade_gic::Gic;
-use palisade_hal::Env;
 use palisade_hal::cpu::{self, Counter};
+use palisade_hal::{Deadline, Env};
 use palisade_vm::memory::TornDown;
 use palisade_vm::vcpu::{self, Outcome};
 
@@ -16,6 +16,9 @@ use crate::unit::Unit;
 
 /// Interrupts handled before an idle core looks at its orders again.
 const BOUND: usize = 32;
+
+/// Cores that have not left an ended VM after this time never will, in microseconds.
+const PARKING: u64 = 5_000_000;
 
 /// VMs that have not ended.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
@@ -53,8 +56,12 @@ pub(crate) fn run(system: &'static System, core: usize) {
         let outcome = vcpu::run(&unit.vm, vcpu, &host);
         if vcpu == 0 {
             // The others have been told and are on their way out.
-            while !unit.vm.is_parked() {
-                Counter.relax();
+            if !Deadline::after(&Counter, PARKING).wait(&Counter, || unit.vm.is_parked()) {
+                log::error!(
+                    "vm {}: not all its cores came back: all stays its own",
+                    unit.vm.name()
+                );
+                return left(system, unit);
             }
             if outcome != Outcome::Reset {
                 return end(system, unit, outcome);
@@ -99,6 +106,11 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     if let Err(error) = system.iommus.owners().close(unit.owner) {
         log::error!("vm {}: {error}", unit.vm.name());
     }
+    left(system, unit);
+}
+
+/// Notes that a VM is over.
+fn left(system: &System, unit: &Unit) {
     unit.set_gone();
     LEFT.fetch_sub(1, Ordering::AcqRel);
     system.wake_all();
