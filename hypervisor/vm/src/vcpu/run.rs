@@ -50,6 +50,7 @@ pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
             Err(outcome) => break outcome,
         }
     };
+    vm.vgic().surrender(host.gic());
     // The others are to see it.
     vm.kick_all(host.gic());
     vm.leave_run();

@@ -105,6 +105,20 @@ impl Vgic {
     }
 }
 
+impl Vgic {
+    /// The VM ends: shared physical interrupts that wait for a guest which will never take them
+    /// are deactivated, so that their device can interrupt its next owner. Each vCPU calls it
+    /// after [`Vgic::retire`]; what others have listed is theirs.
+    pub fn surrender(&self, gic: &impl Gic) {
+        self.with(|state| {
+            for bank in &mut state.shared {
+                bank.latch &= !(bank.owed & !bank.listed);
+                settle(bank, gic);
+            }
+        });
+    }
+}
+
 /// Takes the list registers that are in use into the state, and frees them.
 fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
     let count = gic.list_registers().min(MAX_LRS);
@@ -189,13 +203,15 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
 /// Physical interrupts that are active and that the guest will not end: a register write of the
 /// guest took them back.
 fn settle_debts(state: &mut State, vcpu: usize, gic: &impl Gic) {
-    for_each_bank(state, vcpu, |_, bank| {
-        let idle = bank.owed & !(bank.latch | bank.active | bank.listed);
-        bank.owed &= !idle;
-        for bit in each(idle) {
-            gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
-        }
-    });
+    for_each_bank(state, vcpu, |_, bank| settle(bank, gic));
+}
+
+fn settle(bank: &mut Bank, gic: &impl Gic) {
+    let idle = bank.owed & !(bank.latch | bank.active | bank.listed);
+    bank.owed &= !idle;
+    for bit in each(idle) {
+        gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
+    }
 }
 
 /// The bank of `vcpu`'s private interrupts and the shared ones, with their word number.

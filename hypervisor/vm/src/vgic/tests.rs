@@ -196,7 +196,19 @@ fn a_linked_interrupt_is_deactivated_once_however_it_ends() {
     m.vgic.forward(0, 40);
     m.enter();
     assert_eq!((ended(&m), m.gic.guest_acknowledge()), (0, None));
-    // The vCPU stops.
+    // The VM ends while it waits, or while it is active.
+    m.exit();
+    m.vgic.retire(0, &m.gic);
+    assert_eq!(ended(&m), 0, "another vCPU may take it");
+    m.vgic.surrender(&m.gic);
+    assert_eq!(ended(&m), 1);
+    m.gicd.write(at(0, 0x104, Width::Bits32), 1 << 8);
+    m.vgic.forward(0, 40);
+    m.enter();
+    assert_eq!(m.gic.guest_acknowledge(), Some(40));
+    m.vgic.retire(0, &m.gic);
+    m.vgic.surrender(&m.gic);
+    assert_eq!(ended(&m), 1);
     m.vgic.reset();
     m.exit();
     m.vgic.forward(0, 40);
