@@ -1,6 +1,8 @@
 //! Events, overflow, storms, page requests, global errors.
 
-use palisade_iommu::{FaultKind, FaultRecord, IommuDriver, StreamPolicy, StreamState};
+use palisade_iommu::{
+    DriverError, FaultKind, FaultRecord, IommuDriver, Response, StreamPolicy, StreamState,
+};
 use palisade_smmuv3::{IdRegisters, Options};
 
 use crate::fake::{
@@ -146,4 +148,36 @@ fn an_impossible_producer_is_not_followed() {
     bench.fake.state().set(EVENTQ_PROD, 5);
     let (seen, drained) = drain(&bench, 100);
     assert_eq!((seen.len(), drained.overflowed), (0, true));
+}
+
+/// CMD_RESUME names stream and tag; what hardware does not offer becomes an abort (§4.7.1).
+#[test]
+fn stalls_are_answered() {
+    let stalls = IdRegisters { idr0: QEMU.idr0 & !(3 << 24) & !(1 << 26), ..QEMU };
+    let abort_only = IdRegisters { idr0: stalls.idr0 | 1 << 26, ..QEMU };
+    for (id, response, action) in [
+        (stalls, Response::Retry, 0b01),
+        (stalls, Response::Abort, 0b10),
+        (stalls, Response::Terminate, 0b00),
+        (abort_only, Response::Terminate, 0b10),
+    ] {
+        let bench = bench(id);
+        bench.smmu.resume(stream(8), 0xbeef, response).unwrap();
+        let command = bench.fake.state().commands[0];
+        assert_eq!(command, [8 << 32 | action << 12 | 0x44, 0xbeef]);
+    }
+    let bench = bench(QEMU);
+    assert_eq!(
+        bench.smmu.resume(stream(8), 1, Response::Retry),
+        Err(DriverError::Unsupported("stall"))
+    );
+}
+
+/// A stalled fault is delivered with its tag.
+#[test]
+fn a_stall_is_delivered_with_its_tag() {
+    let bench = bench(QEMU);
+    let record = [8u64 << 32 | 0x10, 1 << 31 | 0x77 | 1 << 39 | 2 << 40, 0x1000, 0x1000];
+    bench.fake.produce(EVENTQ_BASE, EVENTQ_PROD, &record);
+    assert_eq!(drain(&bench, 10).0[0].stall, Some(0x77));
 }
