@@ -1,6 +1,6 @@
 //! The core's invalidations in commands (§4.3 to §4.5).
 
-use palisade_hal::{Env, StreamId};
+use palisade_hal::{Env, StreamId, Vmid};
 use palisade_iommu::{DriverError, Invalidation};
 
 use crate::batch::{Batch, Phase};
@@ -45,6 +45,8 @@ impl<E: Env> Smmu<E> {
         invalidation: &Invalidation,
     ) -> Result<(), QueueError> {
         let Self { features, .. } = self;
+        // Without stage 2 there are no VMIDs, and the field must be 0 (§4.4.2).
+        let tag = |vmid: Vmid| if features.stage2 { vmid } else { Vmid::default() };
         match *invalidation {
             Invalidation::All => {
                 if features.hyp {
@@ -57,7 +59,7 @@ impl<E: Env> Smmu<E> {
                 commands.push(Phase::Stage2, Cmd::tlbi_s12_vmall(vmid))
             }
             Invalidation::Vmid(vmid) | Invalidation::StageOneOf(vmid) if features.stage1 => {
-                commands.push(Phase::Stage1, Cmd::tlbi_nh_all(vmid))
+                commands.push(Phase::Stage1, Cmd::tlbi_nh_all(tag(vmid)))
             }
             Invalidation::Vmid(_) | Invalidation::StageOneOf(_) => Ok(()),
             Invalidation::StageTwo { vmid, start, size, granule, leaf } => {
@@ -73,7 +75,7 @@ impl<E: Env> Smmu<E> {
                 )
             }
             Invalidation::Asid { vmid, asid } if features.stage1 => {
-                commands.push(Phase::Stage1, Cmd::tlbi_nh_asid(vmid, asid))
+                commands.push(Phase::Stage1, Cmd::tlbi_nh_asid(tag(vmid), asid))
             }
             Invalidation::StageOne { vmid, asid, start, size, granule, leaf }
                 if features.stage1 =>
@@ -82,8 +84,8 @@ impl<E: Env> Smmu<E> {
                 commands.push_cover(
                     Phase::Stage1,
                     cover(&span, features.ril, features.ds),
-                    |va, leaf| Cmd::tlbi_nh_va(vmid, asid, va, leaf),
-                    Cmd::tlbi_nh_asid(vmid, asid),
+                    |va, leaf| Cmd::tlbi_nh_va(tag(vmid), asid, va, leaf),
+                    Cmd::tlbi_nh_asid(tag(vmid), asid),
                 )
             }
             Invalidation::Context { stream, substream } if features.stage1 => {
@@ -100,6 +102,8 @@ impl<E: Env> Smmu<E> {
                 if !self.has_device_tlb(stream) {
                     return Ok(());
                 }
+                // Without SubstreamIDs SSV must be 0, which covers tagged entries too (§4.5.1).
+                let substream = substream.filter(|_| features.substream_bits > 0);
                 let all = Some((0, ATC_SIZE_ALL));
                 let span = if size == u64::MAX { all } else { atc_cover(start.get(), size) };
                 match span {

@@ -1,6 +1,6 @@
 //! The command queue: errors, completion, wrap.
 
-use palisade_hal::{Ipa, Vmid};
+use palisade_hal::{Asid, Iova, Ipa, Vmid};
 use palisade_iommu::{DriverError, Invalidation, IommuDriver, StreamPolicy};
 use palisade_smmuv3::IdRegisters;
 
@@ -202,4 +202,39 @@ fn several_cores() {
     });
     let tlbis = bench.opcodes().iter().filter(|&&opcode| opcode == TLBI_VMALL).count();
     assert_eq!(tlbis, 800);
+}
+
+/// A stage 1 SMMU has no VMIDs: the field is 0, and stage 2's commands are never sent.
+#[test]
+fn a_stage_1_smmu_gets_stage_1_commands() {
+    let bench = bench(IdRegisters { idr0: QEMU.idr0 & !1, ..QEMU });
+    let (vmid, asid) = (Vmid::new(7), Asid::new(9));
+    let (start, granule) = (Iova::new(0x1000), 4096);
+    let batch = [
+        Invalidation::Vmid(vmid),
+        Invalidation::StageTwo { vmid, start: Ipa::new(0), size: 4096, granule, leaf: None },
+        Invalidation::Asid { vmid, asid },
+        Invalidation::StageOne { vmid, asid, start, size: 4096, granule, leaf: None },
+    ];
+    bench.smmu.invalidate(&batch).unwrap();
+    let commands = bench.fake.state().commands.clone();
+    assert_eq!(commands[0], [0x10, 0]);
+    assert_eq!(commands[1], [9 << 48 | 0x11, 0]);
+    assert_eq!(commands[2], [9 << 48 | 0x12, 0x1000]);
+    assert_eq!(commands.len(), 4);
+}
+
+/// A stage 2 SMMU gets no stage 1 command (CERROR_ILL, §4.4.2).
+#[test]
+fn a_stage_2_smmu_gets_stage_2_commands() {
+    let bench = bench(IdRegisters { idr0: QEMU.idr0 & !2, ..QEMU });
+    let vmid = Vmid::new(7);
+    let batch = [
+        Invalidation::Vmid(vmid),
+        Invalidation::StageOneOf(vmid),
+        Invalidation::Asid { vmid, asid: Asid::new(1) },
+        Invalidation::Contexts(stream(1)),
+    ];
+    bench.smmu.invalidate(&batch).unwrap();
+    assert_eq!(bench.opcodes(), [TLBI_VMALL, SYNC]);
 }
