@@ -278,6 +278,14 @@ impl Session {
         self.monitor.memory(address, length)
     }
 
+    /// Ends the machine; gives what was reported and the screen back.
+    #[must_use]
+    pub fn end(self) -> (Records, Box<dyn Screen>) {
+        let Self { records, screen, machine, .. } = self;
+        drop(machine);
+        (records, screen)
+    }
+
     /// Waits for the report's end and for QEMU to leave with status 0.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use crate::drive::disk::field;
 use crate::outcome::Check;
@@ -150,10 +151,6 @@ pub fn undisturbed(session: &mut Session, pattern: u32) -> Result<bool> {
     let ipa = page(session, "canary")?;
     let physical = session.records.physical(VM, ipa).context("the report has no RAM of rogue")?;
     session.command(VM, &format!("arm w {ipa:#x} {LENGTH} {pattern:#x}"), PATIENCE)?;
-    if holds(&session.memory(physical, LENGTH)?, pattern) {
-        // It was over before the host could look: nothing would be in flight at a teardown.
-        return Ok(false);
-    }
     let limit = Instant::now() + PATIENCE;
     while Instant::now() < limit {
         if holds(&session.memory(physical, LENGTH)?, pattern) {
@@ -177,30 +174,54 @@ pub struct InFlight {
     pub looks: u32,
     /// Physical address of the target.
     pub physical: u64,
+    /// How long after its start the host heard that the stream aborts.
+    pub aborted_after: Option<Duration>,
 }
 
-/// Arms a DMA into rogue's own memory, turns rogue off at once, and watches the page until the
-/// hypervisor has said what became of the device, and a while longer.
+/// What edu takes for a transfer, in the machine's time, which is never faster than ours.
+const TRANSFER: Duration = Duration::from_millis(100);
+
+/// The host was too slow to tell: the transfer was over before rogue's stream aborted.
+#[derive(Debug, Error)]
+#[error("inconclusive: on this busy host the DMA in flight was over before the teardown")]
+pub struct Inconclusive;
+
+/// Lets rogue start a DMA into its own memory and power off in the same breath, and watches the
+/// page until the hypervisor has said what became of the device, and a while longer.
 pub fn in_flight(session: &mut Session, pattern: u32) -> Result<InFlight> {
     let ipa = page(session, "canary")?;
     let physical = session.records.physical(VM, ipa).context("the report has no RAM of rogue")?;
+    let stream = stream(&session.records).context("rogue never owned a stream")?;
     let before = session.memory(physical, LENGTH)?;
-    session.command(VM, &format!("arm w {ipa:#x} {LENGTH} {pattern:#x}"), PATIENCE)?;
-    let vm = session.vm(VM)?;
-    session.send(vm, b"off\n");
-    let mut flight = InFlight { after: before.clone(), before, landed: false, looks: 0, physical };
-    let limit = Instant::now() + PATIENCE;
+    session.command(VM, &format!("load {LENGTH} {pattern:#x}"), PATIENCE)?;
+    let (vm, mark, start) = (session.vm(VM)?, session.records.count(), Instant::now());
+    session.send(vm, format!("last {ipa:#x} {LENGTH}\n").as_bytes());
+    let mut flight = InFlight {
+        after: before.clone(),
+        before,
+        landed: false,
+        looks: 0,
+        physical,
+        aborted_after: None,
+    };
+    let limit = start + PATIENCE;
     let mut enough = None;
     while enough.is_none_or(|enough| Instant::now() < enough) && Instant::now() < limit {
         flight.after = session.memory(physical, LENGTH)?;
         flight.looks += 1;
         flight.landed |= holds(&flight.after, pattern);
         session.pump(Instant::now() + Duration::from_millis(5))?;
-        let stopped = session.records.vm(VM).is_some_and(|vm| text(vm, "state") == Some("off"));
-        if stopped && enough.is_none() {
+        let aborts = session.records.since(mark, "posture").any(|record| {
+            number(record, "stream") == Some(stream) && text(record, "state") == Some("abort")
+        });
+        if aborts && enough.is_none() {
+            flight.aborted_after = Some(start.elapsed());
             // The DMA's own 100 ms, many times over on a slow host.
             enough = Some(Instant::now() + Duration::from_secs(2));
         }
+    }
+    if flight.landed && flight.aborted_after.is_some_and(|after| after >= TRANSFER) {
+        return Err(Inconclusive.into());
     }
     Ok(flight)
 }
@@ -216,6 +237,7 @@ impl InFlight {
             "after": hex(&self.after),
             "looks": self.looks,
             "landed": self.landed,
+            "aborted_after_ms": self.aborted_after.map(|after| after.as_millis() as u64),
         })
     }
 }

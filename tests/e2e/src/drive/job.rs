@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::console::Screen;
+use crate::drive::attack::Inconclusive;
 use crate::drive::{control, gremlin, isolation, linux, states, sva};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
@@ -30,17 +31,30 @@ pub struct Job {
     pub seed: u64,
 }
 
+/// How often a scenario is played that the host was too slow to judge.
+const ATTEMPTS: u32 = 3;
+
 /// Runs a scenario. Whatever happens, there is an outcome.
 #[must_use]
 pub fn run(job: &Job, screen: Box<dyn Screen>) -> Outcome {
-    let mut checks = Vec::new();
-    let allowed = Duration::from_secs(job.scenario.timeout);
-    let (error, records) = match Session::start(&job.spec, &job.vms, screen, allowed) {
-        Ok(mut session) => {
-            let error = drive(job, &mut session, &mut checks).err();
-            (error, std::mem::take(&mut session.records))
+    let mut screen = screen;
+    let mut attempt = 1;
+    let (checks, error, records) = loop {
+        let mut checks = Vec::new();
+        let allowed = Duration::from_secs(job.scenario.timeout);
+        let mut session = match Session::start(&job.spec, &job.vms, screen, allowed) {
+            Ok(session) => session,
+            Err(error) => break (checks, Some(error), Records::default()),
+        };
+        let error = drive(job, &mut session, &mut checks).err();
+        let inconclusive = error.as_ref().is_some_and(|error| error.is::<Inconclusive>());
+        let (records, back) = session.end();
+        if !inconclusive || attempt == ATTEMPTS {
+            break (checks, error, records);
         }
-        Err(error) => (Some(error), Records::default()),
+        attempt += 1;
+        screen = back;
+        screen.log("the host was too slow to tell; once more");
     };
     let error = error.map(|error| format!("{error:#}"));
     let Scenario { name, checks: list, .. } = &job.scenario;

@@ -9,7 +9,7 @@ use palisade_payloads::edu::{BUFFER_SIZE, Edu, IDENTITY};
 use palisade_payloads::memory::{Page, read64, write64};
 use palisade_payloads::pci::Bus;
 use palisade_payloads::platform::Platform;
-use palisade_payloads::{payload, println};
+use palisade_payloads::{payload, power, println};
 
 payload!(main);
 
@@ -77,6 +77,18 @@ fn obey(
             edu?.store(SCRATCH.address() as u64, length)?;
             // SAFETY: our own page.
             println!("ok first={:#x}", unsafe { read64(SCRATCH.address()) });
+        }
+        "load" => {
+            let length = length(words)?;
+            SCRATCH.fill(u32::try_from(words.number()?).ok()?);
+            edu?.fetch(SCRATCH.address() as u64, length)?;
+            println!("ok");
+        }
+        // The last thing that this VM does: what was loaded goes out when it is gone.
+        "last" => {
+            let (address, length) = (words.number()?, length(words)?);
+            edu?.arm(address, length);
+            power::off();
         }
         "dma" | "arm" if words.word() == "w" => {
             let (address, length) = (words.number()?, length(words)?);
