@@ -22,7 +22,7 @@ const CMDQ_PROD: u64 = 0x98;
 const CMDQ_CONS: u64 = 0x9c;
 const CR0: u64 = 0x20;
 
-/// Devices of another kind than [`Traffic`]'s: they try their luck whenever time passes.
+/// Devices of another kind than `Traffic`'s: they try their luck whenever time passes.
 pub trait Devices: Send {
     /// A few transactions, and the ends of earlier ones.
     fn pulse(&mut self, model: &mut Model);

@@ -49,19 +49,21 @@ impl Sharing {
     /// An SMMU with substreams, chosen by the seed like everything else.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5a5a);
-        let mut features = Features::default();
-        features.coherent = rng.percent(60);
-        features.ril = rng.percent(70);
-        features.asid16 = rng.percent(50);
-        features.two_level_contexts = rng.percent(60);
-        features.stall = match rng.below(3) {
-            0 => StallModel::TerminateOnly,
-            _ => StallModel::Both,
+        let features = Features {
+            coherent: rng.percent(60),
+            ril: rng.percent(70),
+            asid16: rng.percent(50),
+            two_level_contexts: rng.percent(60),
+            stall: match rng.below(3) {
+                0 => StallModel::TerminateOnly,
+                _ => StallModel::Both,
+            },
+            ats: false,
+            split_ats: false,
+            pri: false,
+            bbml: 1 + rng.below(2) as u8,
+            ..Features::default()
         };
-        features.ats = false;
-        features.split_ats = false;
-        features.pri = false;
-        features.bbml = 1 + rng.below(2) as u8;
         let stalls = features.stall == StallModel::Both && rng.percent(60);
         Sharing { features, seed, stalls, sabotage: None }
     }
