@@ -65,18 +65,16 @@ pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
     }
 }
 
-/// Takes timer interrupts back that the guest disarmed before it saw them.
-pub fn check_timers(vm: &Vm, vcpu: usize) {
-    let waiting = vm.vgic().waiting(vcpu);
-    let mut low = 0;
-    for (intid, register) in
-        [(layout::VIRTUAL_TIMER, El1::CntvCtl), (layout::PHYSICAL_TIMER, El1::CntpCtl)]
-    {
-        if waiting >> intid & 1 != 0 && guest::read_el1(register) & CONTROL != FIRING {
-            low |= 1 << intid;
-        }
+/// Tells the guest's controller how its timers' lines stand. They are the hardware's, and change
+/// without an exit.
+pub fn sample_timers(vm: &Vm, vcpu: usize) {
+    let firing = |register| guest::read_el1(register) & CONTROL == FIRING;
+    let mut high = 0;
+    if firing(El1::CntvCtl) {
+        high |= 1 << layout::VIRTUAL_TIMER;
     }
-    if low != 0 {
-        vm.vgic().retract(vcpu, low);
+    if firing(El1::CntpCtl) {
+        high |= 1 << layout::PHYSICAL_TIMER;
     }
+    vm.vgic().sample(vcpu, 1 << layout::VIRTUAL_TIMER | 1 << layout::PHYSICAL_TIMER, high);
 }

@@ -100,13 +100,14 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host)
         if let Some(outcome) = vm.outcome() {
             return Next::End(outcome);
         }
-        irq::check_timers(vm, vcpu);
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);
         vm.vgic().flush(vcpu, gic);
         let exit = guest::enter(&mut context);
         vm.count(&exit);
         vm.vgic().fold(vcpu, gic);
+        // Before the exit is answered: the guest may be asking what is pending.
+        irq::sample_timers(vm, vcpu);
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
                 irq::take(vm, vcpu, host);

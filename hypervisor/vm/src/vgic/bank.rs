@@ -65,9 +65,16 @@ impl Bank {
         }
     }
 
-    /// Pending, by latch or by level.
+    /// Pending for this controller to deliver, by latch or by level. A linked interrupt's level
+    /// is the physical controller's to look at.
     pub const fn pending(&self) -> u32 {
-        self.latch | self.line & !self.edge
+        self.latch | self.line & !self.edge & !self.linked
+    }
+
+    /// Pending as a register read tells it: what is listed and not known to be active waits
+    /// still, or was taken a moment ago.
+    pub const fn seems_pending(&self) -> u32 {
+        self.latch | self.line & !self.edge | self.listed & !self.active
     }
 
     /// Those that are enabled and in an enabled group (bit 0 group 0, bit 1 group 1).

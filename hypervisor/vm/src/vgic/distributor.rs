@@ -148,8 +148,10 @@ fn set_target(state: &mut State, intid: u32, route: u32, affinity: bool) {
     let target = match affinity {
         true if route & ROUTE_ANY != 0 => 0,
         true => route & 0xff_ffff,
-        false => route.trailing_zeros(),
+        false => (route & ((1 << vcpus) - 1)).trailing_zeros(),
     };
+    // The bits of vCPUs that do not exist read as zero.
+    let route = if affinity { route } else { route & ((1 << vcpus) - 1) };
     let target = if target < vcpus { target as u8 } else { NOBODY };
     let Some((bank, bit)) = state.bank(0, intid) else { return };
     bank.route[bit & 31] = route;

@@ -45,8 +45,7 @@ pub fn read(state: &mut State, vcpu: usize, offset: u64) -> u32 {
     match register {
         IGROUPR => bank.group1,
         ISENABLER | ICENABLER => bank.enabled,
-        // Listed and not known to be active: still pending, or taken a moment ago.
-        ISPENDR | ICPENDR => bank.pending() | bank.listed & !bank.active,
+        ISPENDR | ICPENDR => bank.seems_pending(),
         ISACTIVER | ICACTIVER => bank.active,
         IPRIORITYR => (0..4)
             .map(|lane| u32::from(bank.priority[(first + lane) & 31]) << (8 * lane))

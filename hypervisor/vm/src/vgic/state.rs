@@ -235,21 +235,18 @@ impl Vgic {
         });
     }
 
-    /// Takes linked private interrupts (as bits) back that are pending though their line is low
-    /// by now: a timer that the guest disarmed before it looked.
-    pub fn retract(&self, vcpu: usize, bits: u32) {
+    /// Notes the level of linked private lines: those in `lines`, high where `high` says. One
+    /// that is pending and low by now is taken back: a timer that the guest disarmed before it
+    /// looked.
+    pub fn sample(&self, vcpu: usize, lines: u32, high: u32) {
         self.with(|state| {
             if let Some(private) = state.private.get_mut(vcpu) {
-                private.bank.latch &= !(bits & private.bank.linked & private.bank.owed);
+                let bank = &mut private.bank;
+                let lines = lines & bank.linked;
+                bank.line = bank.line & !lines | high & lines;
+                bank.latch &= !(lines & !high & bank.owed);
             }
         });
-    }
-
-    /// The private linked interrupts of `vcpu` that wait for the guest, as bits.
-    pub fn waiting(&self, vcpu: usize) -> u32 {
-        self.with(|state| {
-            state.private.get(vcpu).map_or(0, |private| private.bank.latch & private.bank.owed)
-        })
     }
 
     /// Marks a vCPU to be looked at: something else than an interrupt waits for it.
