@@ -33,6 +33,8 @@ pub struct Wish {
     pub qemu_arguments: Vec<String>,
     /// What happens to the bundle before it is booted.
     pub damage: Option<fn(&mut Vec<u8>)>,
+    /// There is no bundle.
+    pub bare: bool,
 }
 
 /// Runs a scenario on the terminal.
@@ -51,6 +53,7 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
         timeout: options.timeout,
         qemu_arguments: options.qemu_arg.clone(),
         damage: None,
+        bare: false,
     };
     let kernel = hypervisor(&workspace, options.board)?;
     let (job, _folder) = prepare(&workspace, &qemu.path, &kernel, name, &wish)?;
@@ -114,7 +117,7 @@ pub fn prepare(
     let cores = scenario.cores.unwrap_or(cores);
     let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
     let append = format!("palisade.mux=1 palisade.seed={} {}", wish.seed, scenario.bootargs);
-    hardware.boot(kernel, Some(&bundle), append.trim());
+    hardware.boot(kernel, (!wish.bare).then_some(bundle.as_path()), append.trim());
     hardware.devices(&scenario.devices, folder.path()).with_context(file)?;
     hardware.arguments.extend(wish.qemu_arguments.iter().map(Into::into));
     let job = Job {

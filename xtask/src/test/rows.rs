@@ -7,6 +7,8 @@ use crate::run::Wish;
 pub enum Verdict {
     /// The scenario's own checks pass.
     Pass,
+    /// Nothing runs, and the report comes to its end.
+    Ends,
     /// The hypervisor gives up before any guest starts, and its words hold these.
     GivesUp(&'static [&'static str]),
 }
@@ -26,12 +28,26 @@ pub struct Row {
     pub seed: u64,
     /// What happens to the bundle.
     pub damage: Option<fn(&mut Vec<u8>)>,
+    /// There is no bundle at all.
+    pub bare: bool,
+    /// The hypervisor is booted as an ELF program instead of as an Image.
+    pub elf: bool,
     /// What must come of it.
     pub verdict: Verdict,
 }
 
 const fn row(name: &'static str, scenario: &'static str) -> Row {
-    Row { name, scenario, cpu: None, gic: None, seed: 1, damage: None, verdict: Verdict::Pass }
+    Row {
+        name,
+        scenario,
+        cpu: None,
+        gic: None,
+        seed: 1,
+        damage: None,
+        bare: false,
+        elf: false,
+        verdict: Verdict::Pass,
+    }
 }
 
 /// A row whose bundle is damaged as a whole.
@@ -46,9 +62,12 @@ const fn damaged(
 /// All rows of the normal mode. What a scenario expects, its file says.
 pub const ROWS: &[Row] = &[
     row("hello", "hello"),
+    Row { bare: true, verdict: Verdict::Ends, ..row("no-bundle", "hello") },
+    Row { bare: true, elf: true, verdict: Verdict::Ends, ..row("as-elf", "hello") },
     row("isolation", "isolation"),
     Row { cpu: Some("neoverse-n1"), seed: 2, ..row("isolation-neoverse-n1", "isolation") },
     Row { cpu: Some("max"), seed: 3, ..row("isolation-max", "isolation") },
+    Row { gic: Some(2), seed: 4, ..row("isolation-gicv2", "isolation") },
     row("control-without-smmu", "control"),
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
@@ -81,6 +100,7 @@ impl Row {
             gic: self.gic,
             cpu: self.cpu.map(str::to_owned),
             damage: self.damage,
+            bare: self.bare,
             ..Wish::default()
         }
     }
