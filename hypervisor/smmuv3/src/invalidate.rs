@@ -1,4 +1,9 @@
 //! The core's invalidations in commands (§4.3 to §4.5).
+//!
+//! Worst case of one call with one entry: [`SINGLE_COMMANDS_MAX`](crate::range::SINGLE_COMMANDS_MAX)
+//! commands and one CMD_SYNC in one batch (two commands with range invalidation: one, and its
+//! CMD_SYNC), one write of PROD, and at most `Options::sync_turns` turns of the waiting loop, each
+//! of which reads at most three registers. A time-out adds one lone CMD_SYNC under the same limit.
 
 use palisade_hal::{Env, StreamId, Vmid};
 use palisade_iommu::{DriverError, Invalidation};
