@@ -76,6 +76,7 @@ pub const ROWS: &[Row] = &[
     row("gremlin", "gremlin"),
     row("linux", "linux"),
     row("sva", "sva"),
+    row("calls", "calls"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
     damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),
     damaged("bundle-no-cpio", |bytes| bytes.fill(0x5a), &["bundle"]),
