@@ -42,7 +42,7 @@ pub const FAULT_RING: u32 = BASE + 3;
 
 /// `FAULTS_POLL()` → X1 = records written now, X2 = records lost since the ring was set. Moves
 /// what is pending into the ring; the guest may also find it there without asking, since the
-/// hypervisor does the same on its own when it enters the VM.
+/// hypervisor does the same on its own whenever an IOMMU reports events.
 ///
 /// Errors: `NOT_FOUND` without a ring. At most 64 records.
 pub const FAULTS_POLL: u32 = BASE + 4;
