@@ -6,6 +6,7 @@ use palisade_bundle::MAX_VMS;
 use palisade_hal::Env;
 use palisade_hal::cpu::Counter;
 use palisade_iommu::{DeviceId, Fault};
+use palisade_vm::RateLimit;
 use spin::Mutex;
 
 use crate::report::Record;
@@ -17,6 +18,9 @@ const BUDGET: usize = 64;
 const TURNS: usize = 2048;
 /// Faults of one owner that are shown per second.
 const PER_SECOND: u32 = 256;
+
+/// Lines of the log, as opposed to the report, for the faults of each owner; the last is nobody.
+static LINES: [RateLimit; MAX_VMS + 1] = [const { RateLimit::new(4) }; MAX_VMS + 1];
 
 /// A device's number in the form in which operators name PCI functions.
 pub(crate) struct Name(pub(crate) DeviceId);
@@ -94,13 +98,16 @@ fn tell(fault: &Fault, system: &System) {
     for (bytes, word) in raw.chunks_exact_mut(8).zip(record.raw) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
-    log::warn!(
-        "{} of {:#x} by stream {:#x}, vm {}",
-        record.kind.name(),
-        record.address,
-        record.stream.get(),
-        owner.unwrap_or("-"),
-    );
+    let index = fault.owner.map_or(MAX_VMS, |owner| usize::from(owner.index()));
+    if LINES.get(index).is_some_and(|limit| limit.admit(&Counter).is_some()) {
+        log::warn!(
+            "{} of {:#x} by stream {:#x}, vm {}",
+            record.kind.name(),
+            record.address,
+            record.stream.get(),
+            owner.unwrap_or("-"),
+        );
+    }
     let line = Record::new("fault")
         .number("smmu", fault.phandle.into())
         .number("stream", record.stream.get().into());

@@ -28,3 +28,4 @@ pub mod vgic;
 
 pub use counters::{CAUSES, Counters};
 pub use machine::{Life, Vm, VmConfig, VmError, Wires};
+pub use rate::RateLimit;

@@ -3,18 +3,34 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use palisade_hal::Env;
 
-/// Messages per second.
+/// Messages per second, if nothing else is said.
 const PER_SECOND: u32 = 8;
 
 /// Lets a few messages per second through and counts the rest.
-#[derive(Default)]
 pub struct RateLimit {
+    per_second: u32,
     second: AtomicU64,
     said: AtomicU32,
     suppressed: AtomicU32,
 }
 
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::new(PER_SECOND)
+    }
+}
+
 impl RateLimit {
+    /// A bound of `per_second` messages per second.
+    pub const fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            second: AtomicU64::new(0),
+            said: AtomicU32::new(0),
+            suppressed: AtomicU32::new(0),
+        }
+    }
+
     /// Whether a message may be said now; if so, how many were not since the last one.
     pub fn admit(&self, env: &impl Env) -> Option<u32> {
         let second = env.now() / env.frequency().max(1);
@@ -22,11 +38,11 @@ impl RateLimit {
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.said.store(0, Ordering::Relaxed);
         }
-        if self.said.fetch_add(1, Ordering::Relaxed) < PER_SECOND {
+        if self.said.fetch_add(1, Ordering::Relaxed) < self.per_second {
             Some(self.suppressed.swap(0, Ordering::Relaxed))
         } else {
             // Kept from wrapping back to zero within one second.
-            self.said.store(PER_SECOND, Ordering::Relaxed);
+            self.said.store(self.per_second, Ordering::Relaxed);
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             None
         }
