@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use palisade_e2e::console::say;
 
 use super::compared::Compared;
 use super::{lpae, lpae_map, smmuv3, v7s};
@@ -82,11 +83,11 @@ fn check(path: &Path) -> Tally {
     let name = name.unwrap_or_default();
     let passed = match compare(path, &name) {
         Ok(compared) => {
-            println!("{name}: {compared}");
+            say(&format!("{name}: {compared}"));
             compared.passed()
         }
         Err(error) => {
-            println!("{name}: {error:#}");
+            say(&format!("{name}: {error:#}"));
             false
         }
     };
