@@ -1,7 +1,7 @@
 //! List registers: the interrupts that a guest's CPU interface sees.
 //!
-//! One value for both generations; the drivers pack it as ICH_LR<n>_EL2 (IHI 0069, 12.4.8) or
-//! GICH_LR<n> (IHI 0048, 5.3.11).
+//! One value for both generations; the drivers pack it as `ICH_LR<n>_EL2` (IHI 0069, 12.4.8) or
+//! `GICH_LR<n>` (IHI 0048, 5.3.11).
 
 /// State of the interrupt in a list register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct ListRegister {
 }
 
 impl ListRegister {
-    /// Packs as ICH_LR<n>_EL2 (IHI 0069, 12.4.8).
+    /// Packs as `ICH_LR<n>_EL2` (IHI 0069, 12.4.8).
     pub const fn to_v3(self) -> u64 {
         if matches!(self.state, LrState::Invalid) {
             return 0;
@@ -90,7 +90,7 @@ impl ListRegister {
         lr
     }
 
-    /// Unpacks ICH_LR<n>_EL2.
+    /// Unpacks `ICH_LR<n>_EL2`.
     pub const fn from_v3(lr: u64) -> Self {
         let hardware = lr >> 61 & 1 != 0;
         Self {
@@ -104,7 +104,7 @@ impl ListRegister {
         }
     }
 
-    /// Packs as GICH_LR<n> (IHI 0048, 5.3.11): priority 27:23, state 29:28, group 30, HW 31.
+    /// Packs as `GICH_LR<n>` (IHI 0048, 5.3.11): priority 27:23, state 29:28, group 30, HW 31.
     pub const fn to_v2(self) -> u32 {
         if matches!(self.state, LrState::Invalid) {
             return 0;
@@ -120,7 +120,7 @@ impl ListRegister {
         lr
     }
 
-    /// Unpacks GICH_LR<n>.
+    /// Unpacks `GICH_LR<n>`.
     pub const fn from_v2(lr: u32) -> Self {
         let hardware = lr >> 31 != 0;
         Self {

@@ -53,7 +53,7 @@ register_bitfields! [u64,
         /// 4 KiB pages, minus one.
         Size OFFSET(0) NUMBITS(8) []
     ],
-    /// GITS_BASER<n> (12.19.1).
+    /// `GITS_BASER<n>` (12.19.1).
     pub GITS_BASER [
         /// The table is allocated.
         Valid OFFSET(63) NUMBITS(1) [],

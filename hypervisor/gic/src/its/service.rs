@@ -285,7 +285,7 @@ impl Its {
     }
 }
 
-/// Gives GITS_BASER<index> a flat table of at least `bytes` bytes.
+/// Gives `GITS_BASER<index>` a flat table of at least `bytes` bytes.
 fn lay_table(
     mmio: &Mmio,
     index: u64,

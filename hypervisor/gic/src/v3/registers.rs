@@ -33,21 +33,21 @@ pub const RD_TYPER: u64 = 0x8;
 /// GICR_WAKER.
 pub const RD_WAKER: Reg<u32, GICR_WAKER::Register> = Reg::at(0x14);
 
-/// GICD_IGROUPR<n>; this and the next at the same offset in a redistributor's second frame.
+/// `GICD_IGROUPR<n>`; this and the next at the same offset in a redistributor's second frame.
 pub const IGROUPR: u64 = 0x80;
-/// GICD_ISENABLER<n>.
+/// `GICD_ISENABLER<n>`.
 pub const ISENABLER: u64 = 0x100;
-/// GICD_ICENABLER<n>.
+/// `GICD_ICENABLER<n>`.
 pub const ICENABLER: u64 = 0x180;
-/// GICD_ICPENDR<n>.
+/// `GICD_ICPENDR<n>`.
 pub const ICPENDR: u64 = 0x280;
-/// GICD_ICACTIVER<n>.
+/// `GICD_ICACTIVER<n>`.
 pub const ICACTIVER: u64 = 0x380;
-/// GICD_IPRIORITYR<n>.
+/// `GICD_IPRIORITYR<n>`.
 pub const IPRIORITYR: u64 = 0x400;
-/// GICD_ICFGR<n>.
+/// `GICD_ICFGR<n>`.
 pub const ICFGR: u64 = 0xc00;
-/// GICD_IROUTER<n>, indexed by INTID.
+/// `GICD_IROUTER<n>`, indexed by INTID.
 pub const IROUTER: u64 = 0x6000;
 
 /// Bytes of one redistributor frame.

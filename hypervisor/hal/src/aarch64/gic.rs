@@ -42,7 +42,7 @@ macro_rules! zero {
     };
 }
 
-/// Zeroes the guest's active priorities, ICH_AP0R<n>_EL2 and ICH_AP1R<n>_EL2 for n < `count`
+/// Zeroes the guest's active priorities, `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2` for n < `count`
 /// (12.4.1, 12.4.2). `count` is what the preemption bits of ICH_VTR_EL2 imply: 1, 2 or 4.
 pub fn clear_active_priorities(count: usize) {
     for index in 0..count {

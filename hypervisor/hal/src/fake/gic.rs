@@ -28,5 +28,5 @@ pub fn take_deactivated() -> Vec<u32> {
     DEACTIVATED.take()
 }
 
-/// ICH_AP0R<n>_EL2 and ICH_AP1R<n>_EL2: the fake guest has no active priorities.
+/// `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2`: the fake guest has no active priorities.
 pub fn clear_active_priorities(_count: usize) {}

@@ -325,6 +325,27 @@ fn a_timer_is_the_guests_to_end_and_a_stray_is_not() {
 }
 
 #[test]
+fn a_message_ends_with_its_priority_and_a_flood_of_them_is_bounded() {
+    let m = machine(1);
+    let host = Arc::new(TestHost::new());
+    let inside = host.clone();
+    script(move |_| {
+        inside.gic.take_calls();
+        (0..100).for_each(|_| inside.gic.raise(8192));
+        irq()
+    });
+    let inside = host.clone();
+    script(move |context| {
+        let calls = inside.gic.take_calls();
+        assert!(calls.iter().all(|call| *call == FakeCall::PriorityDrop(8192)));
+        assert!(!calls.is_empty() && calls.len() < 100, "the guest runs between");
+        hvc(context, 0x8400_0008, [0; 3])
+    });
+    assert_eq!(boot(&m, &host), Outcome::Off);
+    assert!(host.strays.lock().is_empty());
+}
+
+#[test]
 fn a_second_vcpu_starts_runs_and_stops() {
     let m = machine(2);
     let vm = &m.vm;

@@ -1,6 +1,6 @@
 //! The virtual interrupt controller of a VM.
 //!
-//! One state core serves both generations: a [`Bank`](bank::Bank) of 32 interrupts is a handful
+//! One state core serves both generations: a `Bank` of 32 interrupts is a handful
 //! of words, so that a register of the guest is a word of ours. A vCPU comes back from its guest:
 //! [`Vgic::fold`] takes the list registers into the state. It goes in again: [`Vgic::flush`]
 //! fills them with what is most urgent, and asks for a maintenance interrupt if more waits.
