@@ -22,12 +22,19 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     #[inline(never)]
     pub(crate) fn cut(&self, first: u64, last: u64, gather: &mut Gather<'_>) -> Result<(), Error> {
         let inside = |start: u64, end: u64| start >= first && end <= last;
-        let mut any = false;
+        // All tables first: then neither end can fail for want of memory.
+        let (mut any, mut tables) = (false, 0);
         for edge in [first, last] {
             let found = self.find(edge)?;
             let (start, end) = self.extent(&found, edge);
             if found.word != 0 && !inside(start, end) {
                 any = true;
+                let other = if start <= first && end >= last { last } else { edge };
+                tables += Self::tables_to_cut(found.level, [edge, other], first, last);
+            }
+            if end >= last {
+                // The other end is in the same leaf.
+                break;
             }
         }
         if !any {
@@ -36,10 +43,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         if self.config.split == SplitPolicy::Refuse {
             return Err(Error::PartialBlock(self.iova(first)));
         }
-        // All tables first: then neither end can fail for want of memory.
-        let depth = self.tables_to_cut(first, last)?;
         let no_memory = Error::NoMemory(self.iova(first));
-        let mut reserve = Reserve::new(self, depth).ok_or(no_memory)?;
+        let mut reserve = Reserve::new(self, tables).ok_or(no_memory)?;
         for edge in [first, last] {
             loop {
                 let found = self.find(edge)?;
@@ -57,25 +62,20 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         Ok(())
     }
 
-    /// How many tables it takes to cut blocks at both ends.
-    fn tables_to_cut(&self, first: u64, last: u64) -> Result<usize, Error> {
+    /// How many tables it takes to cut one leaf of `level` at these ends, the same
+    /// one twice if it holds only one of them: at each level one for each piece
+    /// that reaches over the range.
+    fn tables_to_cut(level: i8, ends: [u64; 2], first: u64, last: u64) -> usize {
         let mut tables = 0;
-        for edge in [first, last] {
-            let found = self.find(edge)?;
-            if found.word == 0 {
-                continue;
-            }
-            for level in found.level..F::LAST {
-                let size = 1u64 << F::shift(level);
-                let (start, end) = (edge & !(size - 1), edge | (size - 1));
-                // What the first end has split already, the second need not.
-                let shared = edge == last && start == first & !(size - 1);
-                if (start < first || end > last) && (!shared || first == last) {
-                    tables += 1;
-                }
+        for level in level..F::LAST {
+            let size = 1u64 << F::shift(level);
+            let over = |edge: u64| edge & !(size - 1) < first || edge | (size - 1) > last;
+            tables += usize::from(over(ends[0]));
+            if ends[0] & !(size - 1) != ends[1] & !(size - 1) {
+                tables += usize::from(over(ends[1]));
             }
         }
-        Ok(tables)
+        tables
     }
 
     fn in_run(&self, found: &Found<'_, F::Words>) -> bool {

@@ -6,7 +6,9 @@ pub mod packages;
 mod qemu;
 mod rights;
 mod rust;
+mod valgrind;
 
 pub use command::setup;
 pub use qemu::qemu;
 pub use rust::target;
+pub use valgrind::valgrind;
