@@ -351,7 +351,7 @@ impl Frames {
 
     /// [`detach_onto`](Self::detach_onto) for a block of one frame whose tag was
     /// just compared: `false` if it is larger, and nothing has changed.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn detach_single(
         &self,
         list: &mut Detached,
@@ -362,14 +362,31 @@ impl Frames {
         if !tag.is_head() || tag.order() > 0 {
             return false;
         }
-        let index = ((pa.get() >> FRAME_SHIFT) - self.first) as u32;
-        let link = list.head.unwrap_or(NIL);
-        word.store(tag.with_use(Use::Detached).with_count(link).word(), Ordering::Release);
-        self.count(tag.usage(), Use::Detached, 1);
-        list.head = Some(index);
-        list.frames += 1;
-        list.epoch = self.ledger.advance();
+        let mut one = Some((pa, word));
+        self.detach_singles(list, || one.take());
         true
+    }
+
+    /// Detaches blocks of one frame each, tables whose tags were just compared.
+    #[inline(always)]
+    pub(crate) fn detach_singles<'t>(
+        &self,
+        list: &mut Detached,
+        mut next: impl FnMut() -> Option<(PhysAddr, &'t AtomicU64)>,
+    ) {
+        let (mut head, mut frames) = (list.head.unwrap_or(NIL), 0);
+        while let Some((pa, word)) = next() {
+            let tag = Tag::from_word(word.load(Ordering::Relaxed));
+            word.store(tag.with_use(Use::Detached).with_count(head).word(), Ordering::Release);
+            head = (pa.get().wrapping_sub(self.base) >> FRAME_SHIFT) as u32;
+            frames += 1;
+        }
+        if frames > 0 {
+            self.count(Use::Table, Use::Detached, frames);
+            list.head = Some(head);
+            list.frames += frames;
+            list.epoch = self.ledger.advance();
+        }
     }
 
     /// Gives detached frames up for good: unreachability cannot be proven.

@@ -225,17 +225,18 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let Some((parent, first)) = reached.parent else { return 0 };
         let tables = (left >> F::bits(T)).min(Self::entries(T - 1) - first);
         let mut gone = 0;
-        while gone < tables {
-            let word = F::load(parent.words(), first + gone);
-            let table = match self.next(word) {
-                Some(table) if table.live() == Self::entries(T) => table,
-                _ => break,
-            };
-            F::store(parent.words(), first + gone, 0);
-            let at = PhysAddr::new(self.format.linked(word));
-            self.memory.retire_table(at, table, &mut gather.tables);
+        let entries = parent.words();
+        let full = || {
+            if gone == tables {
+                return None;
+            }
+            let word = F::load(entries, first + gone);
+            let table = self.next(word).filter(|table| table.live() == Self::entries(T))?;
+            F::store(entries, first + gone, 0);
             gone += 1;
-        }
+            Some((PhysAddr::new(self.format.linked(word)), table))
+        };
+        self.memory.retire_tables(full, &mut gather.tables);
         if gone > 0 {
             self.forget_all();
             self.clean(parent, first, gone);

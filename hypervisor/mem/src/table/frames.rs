@@ -39,6 +39,13 @@ impl FrameTables {
         self.scope
     }
 
+    fn list<'l>(&self, into: &'l mut Option<Detached>) -> &'l mut Detached {
+        match into {
+            Some(list) => list,
+            None => into.insert(self.frames.detached_list(self.scope, self.agents)),
+        }
+    }
+
     #[inline(always)]
     fn identity<W: Words>(&self) -> u64 {
         // The commonest size is in it already.
@@ -83,18 +90,30 @@ impl TableMemory for FrameTables {
     }
 
     #[inline(always)]
-    fn retire_table<W: Words>(
-        &self,
-        at: PhysAddr,
-        table: Table<'_, W>,
+    fn retire_tables<'s, W: Words>(
+        &'s self,
+        mut next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
         into: &mut Option<Detached>,
     ) {
-        if let Some(list) = into
-            && self.frames.detach_single(list, at, table.tag())
-        {
-            return;
+        let list = self.list(into);
+        let mut larger = None;
+        let singles = || {
+            let (at, table) = next()?;
+            if W::BYTES > 1 << FRAME_SHIFT {
+                larger = Some(at);
+                return None;
+            }
+            Some((at, table.tag()))
+        };
+        self.frames.detach_singles(list, singles);
+        // Tables of several frames go one by one.
+        while let Some(at) = larger {
+            self.retire(at, into);
+            larger = next().map(|(at, _)| at);
         }
-        self.retire(at, into);
+        if into.as_ref().is_some_and(|list| list.frames() == 0) {
+            *into = None;
+        }
     }
 
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
@@ -103,10 +122,7 @@ impl TableMemory for FrameTables {
         else {
             return;
         };
-        let list = match into {
-            Some(list) => list,
-            None => into.insert(self.frames.detached_list(self.scope, self.agents)),
-        };
+        let list = self.list(into);
         if self.frames.detach_single(list, block, tag) {
             return;
         }

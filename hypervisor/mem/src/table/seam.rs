@@ -26,16 +26,16 @@ pub trait TableMemory: Send + Sync {
     /// `None` for it; its words stay as they are until the release.
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
 
-    /// The same for a table at `at` that was just looked up.
+    /// The same for many single tables, each just looked up and unlinked by `next`.
     #[inline(always)]
-    fn retire_table<W: Words>(
-        &self,
-        at: PhysAddr,
-        table: Table<'_, W>,
+    fn retire_tables<'s, W: Words>(
+        &'s self,
+        mut next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
         into: &mut Option<Detached>,
     ) {
-        let _ = table;
-        self.retire(at, into);
+        while let Some((at, _)) = next() {
+            self.retire(at, into);
+        }
     }
 }
 
@@ -57,12 +57,11 @@ impl<M: TableMemory + ?Sized> TableMemory for &M {
         (**self).retire(block, into);
     }
     #[inline(always)]
-    fn retire_table<W: Words>(
-        &self,
-        at: PhysAddr,
-        table: Table<'_, W>,
+    fn retire_tables<'s, W: Words>(
+        &'s self,
+        next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
         into: &mut Option<Detached>,
     ) {
-        (**self).retire_table(at, table, into);
+        (**self).retire_tables(next, into);
     }
 }
