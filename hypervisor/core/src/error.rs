@@ -22,6 +22,9 @@ pub(crate) enum Error {
     /// The frame allocator refused.
     #[error("memory: {0}")]
     Frames(#[from] FrameError),
+    /// No format of page tables can be used.
+    #[error("page tables: {0}")]
+    Formats(#[from] palisade_pgtable::RegisterError),
     /// The interrupt controller cannot be used.
     #[error("interrupt controller: {0}")]
     Gic(#[from] palisade_gic::GicError),

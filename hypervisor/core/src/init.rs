@@ -20,8 +20,8 @@ use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
 use crate::{
-    bundle, console, devicetree, fault, heap, host, interrupts, logger, memory, messages, pcie,
-    secondaries, smmus, unit, work,
+    bundle, console, devicetree, fault, formats, heap, host, interrupts, logger, memory, messages,
+    pcie, secondaries, smmus, unit, work,
 };
 
 /// Exit status when the hypervisor could not come up.
@@ -64,6 +64,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let cpus = Arc::new(frames.register_agent("CPUs")?);
     // 8 bits of VMID: what every core has.
     let iommus = Arc::new(Iommus::new(palisade_bundle::MAX_VMS as u16, 8));
+    formats::register(&frames, &cpus, iommus.scope())?;
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let book = pcie::enumerate(board, context.machine);
     pcie::announce(&book, &iommus);

@@ -16,6 +16,7 @@ mod context;
 mod devicetree;
 mod error;
 mod fault;
+mod formats;
 mod heap;
 mod host;
 mod init;

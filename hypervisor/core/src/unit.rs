@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::report::Record;
 use crate::system::System;
-use crate::{console, interface, interrupts, messages, plain};
+use crate::{console, formats, interface, interrupts, messages, plain};
 
 /// Maintenance interrupt where the device tree names none (BSA: PPI 9).
 const MAINTENANCE: u32 = 25;
@@ -127,6 +127,7 @@ pub(crate) fn build(
         system.iommus.clone(),
         owner,
         shape(system),
+        formats::registry(),
     );
     let memory = match memory {
         Ok(memory) => memory,

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
-use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, SplitPolicy};
+use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, Registry, SplitPolicy};
 use spin::{Mutex, MutexGuard};
 
 use super::{
@@ -64,7 +64,7 @@ pub struct GuestMemory {
 
 impl GuestMemory {
     /// Empty tables for the VM `owner` of the IOMMU core, and its domain. `cpus` is the one agent
-    /// that speaks for the CPUs' stage-2 TLBs.
+    /// that speaks for the CPUs' stage-2 TLBs; `formats` has stage 2.
     ///
     /// # Errors
     /// No memory or no VMID, or a machine that the tables do not suit.
@@ -74,6 +74,7 @@ impl GuestMemory {
         iommus: Arc<Iommus>,
         owner: IommuOwner,
         shape: Shape,
+        formats: &'static Registry<FrameTables>,
     ) -> Result<Arc<Self>, MemoryError> {
         let scope = iommus.scope();
         let vm = Owner::vm(owner.index());
@@ -84,8 +85,8 @@ impl GuestMemory {
         // A guest may give up a page of a block.
         cpu_config.split = SplitPolicy::BreakBeforeMake;
         dma_config.split = SplitPolicy::BreakBeforeMake;
-        let cpu = palisade_pgtable::alloc_in_frames(&cpu_config, memory())?;
-        let dma = match palisade_pgtable::alloc_in_frames(&dma_config, memory()) {
+        let cpu = formats.alloc(&cpu_config, memory())?;
+        let dma = match formats.alloc(&dma_config, memory()) {
             Ok(dma) => dma,
             Err(error) => {
                 forget_unused(&frames, &cpus, scope, cpu);

@@ -3,16 +3,23 @@
 //! 1. Both views are built from one map; the DMA view has nothing but RAM and the doorbell.
 //! 2. What is given up is in neither view, after an invalidation of both.
 //! 3. Torn down, every frame is back; without a proof, none of them.
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{ContextView, Iommus};
-use palisade_mem::{Agent, Arena, Frames};
+use palisade_mem::{Agent, Arena, FrameTables, Frames};
+use palisade_pgtable::{Registry, STAGE2_4K};
 
 use super::*;
 use crate::hypercall::GuestRam;
 
 const MIB: u64 = 1 << 20;
+
+fn formats() -> &'static Registry<FrameTables> {
+    let registry = Box::leak(Box::new(Registry::new()));
+    registry.register(&STAGE2_4K[0]).unwrap();
+    registry
+}
 
 struct Machine {
     _arena: Arena,
@@ -32,7 +39,8 @@ fn machine() -> Machine {
 
 fn memory(m: &Machine) -> Arc<GuestMemory> {
     let owner = m.iommus.owners().open(1).unwrap();
-    GuestMemory::new(m.frames.clone(), m.cpus.clone(), m.iommus.clone(), owner, SHAPE).unwrap()
+    GuestMemory::new(m.frames.clone(), m.cpus.clone(), m.iommus.clone(), owner, SHAPE, formats())
+        .unwrap()
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! 4. Whatever a guest does, the run comes back or goes on; nothing panics.
 extern crate std;
 
-use alloc::{string::String, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
 use palisade_gic::{FakeCall, FakeGic, LrState, Version};
 use palisade_hal::{
@@ -15,7 +15,8 @@ use palisade_hal::{
     guest::{El1, Exit, ExitKind, GuestContext, read_el1, write_el1},
 };
 use palisade_iommu::Iommus;
-use palisade_mem::{Arena, Frames};
+use palisade_mem::{Arena, FrameTables, Frames};
+use palisade_pgtable::{Registry, STAGE2_4K};
 use spin::Mutex;
 
 use super::*;
@@ -58,6 +59,12 @@ impl Host for TestHost {
     fn entering(&self, _: &Vm, _: usize) {}
 }
 
+fn formats() -> &'static Registry<FrameTables> {
+    let registry = Box::leak(Box::new(Registry::new()));
+    registry.register(&STAGE2_4K[0]).unwrap();
+    registry
+}
+
 struct Machine {
     vm: Vm,
     sink: Arc<Sink>,
@@ -72,7 +79,7 @@ fn machine(vcpus: usize) -> Machine {
     let iommus = Arc::new(Iommus::new(4, 16));
     let owner = iommus.owners().open(0).unwrap();
     let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
-    let memory = GuestMemory::new(frames, cpus, iommus, owner, shape).unwrap();
+    let memory = GuestMemory::new(frames, cpus, iommus, owner, shape, formats()).unwrap();
     memory.add_ram(Ipa::new(layout::RAM), 4 << 20, &[]).unwrap();
     let sink = Arc::new(Sink(Mutex::new(Vec::new())));
     let vm = Vm::new(VmConfig {

@@ -1,0 +1,65 @@
+//! The page-table formats of this image: registered once, each after its self-test.
+
+use alloc::sync::Arc;
+
+use palisade_hal::cpu::Counter;
+use palisade_hal::{Env, Iova, tlb};
+use palisade_mem::{Agent, FrameTables, Frames, Owner, Proof, Scope};
+use palisade_pgtable::{Flushed, RegisterError, Registry, STAGE2_4K, SelfTest, TlbError, TlbOps};
+
+static FORMATS: Registry<FrameTables> = Registry::new();
+
+/// What is registered.
+pub(crate) fn registry() -> &'static Registry<FrameTables> {
+    &FORMATS
+}
+
+/// The CPUs' TLBs, for tables that no CPU has walked.
+struct Cpus<'a> {
+    agent: &'a Agent,
+    scope: Scope,
+}
+
+impl TlbOps for Cpus<'_> {
+    fn flush_all(&self) -> Result<Proof, TlbError> {
+        let ticket = self.agent.begin(self.scope);
+        tlb::flush_all_guests();
+        Ok(Proof::new(self.scope).with(ticket.complete()))
+    }
+
+    fn flush_walk(&self, _: Iova, _: u64, _: u64) -> Result<Proof, TlbError> {
+        self.flush_all()
+    }
+
+    fn add_leaf(&self, _: Iova, _: u64, _: u64) {}
+
+    fn sync(&self) -> Result<Proof, TlbError> {
+        self.flush_all()
+    }
+}
+
+/// Tests and registers what this image's instances use: stage 2 with 4 KiB pages.
+///
+/// # Errors
+/// A failed self-test: then nothing is registered, and no VM can be built.
+pub(crate) fn register(
+    frames: &Arc<Frames>,
+    cpus: &Agent,
+    scope: Scope,
+) -> Result<(), RegisterError> {
+    let memory = FrameTables::new(frames.clone(), Owner::HYPERVISOR, scope, cpus.set());
+    let release = |flushed: Flushed| {
+        if let Some(tables) = flushed.tables
+            && let Err(kept) = frames.release(tables, &flushed.proof)
+        {
+            frames.quarantine(kept.0);
+        }
+    };
+    let tlb = Cpus { agent: cpus, scope };
+    let test = SelfTest { memory: &memory, tlb: &tlb, release: &release };
+    let start = Counter.now();
+    FORMATS.register_family(&STAGE2_4K, &test)?;
+    let ticks = Counter.now().wrapping_sub(start);
+    log::debug!("page-table self-test: {ticks} ticks");
+    Ok(())
+}
