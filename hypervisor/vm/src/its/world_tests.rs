@@ -2,7 +2,7 @@
 //!
 //! 1. An LPI reaches the vCPU and number that the guest mapped, and nobody after it is unmapped.
 //! 2. However a VM ends, every physical LPI is free again.
-use alloc::{sync::Arc, vec};
+use alloc::{boxed::Box, sync::Arc, vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use palisade_gic::{
@@ -71,7 +71,9 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
     let iommus = Arc::new(Iommus::new(4, 16));
     let owner = iommus.owners().open(0).unwrap();
     let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
-    let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape).unwrap();
+    let formats = Box::leak(Box::new(palisade_pgtable::Registry::new()));
+    formats.register(&palisade_pgtable::STAGE2_4K[0]).unwrap();
+    let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape, formats).unwrap();
     memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
 
     let zero = || AtomicU64::new(0);
