@@ -217,13 +217,17 @@ pub fn park() -> ! {
 }
 
 extern "C" fn refuse(dtb: u64, level: u64) -> ! {
-    palisade_refuse(Refusal { tree: tree(dtb), level, machine: &Booted })
+    palisade_refuse(Refusal { tree: tree(dtb, map::tree_size(dtb)), level, machine: &Booted })
 }
 
-/// The bytes of the device tree at `dtb`, which must be where the boot protocol
+/// Bytes of the device tree as [`early`] found it, 0 where there is none. What is
+/// no tree is not mapped, so it must not be looked at again with the MMU on.
+static TREE: AtomicU64 = AtomicU64::new(0);
+
+/// The bytes of the device tree at `dtb`, `size` of them, where the boot protocol
 /// put it: mapped for good, or the MMU off.
-fn tree(dtb: u64) -> Option<&'static [u8]> {
-    let size = map::tree_size(dtb)?;
+fn tree(dtb: u64, size: Option<u64>) -> Option<&'static [u8]> {
+    let size = size?;
     // SAFETY: the boot protocol put the tree there. `map::build` mapped exactly
     // this range, read only, for good; RAM mapped later keeps it read only.
     Some(unsafe { core::slice::from_raw_parts(dtb as *const u8, size as usize) })
@@ -235,6 +239,7 @@ extern "C" fn early(dtb: u64) {
     area::clear();
     let Some(words) = area::prepare(0, palisade_hal::cpu::affinity()) else { park() };
     init_core(words);
+    TREE.store(map::tree_size(dtb).unwrap_or(0), Ordering::Relaxed);
     let Some(root) = map::build(dtb) else { park() };
     let range: u64;
     // SAFETY: reads ID_AA64MMFR0_EL1.
@@ -275,7 +280,9 @@ fn init_core(words: *const area::Words) {
 }
 
 extern "C" fn primary(dtb: u64, entry_ticks: u64) -> ! {
-    palisade_main(BootInfo { tree: tree(dtb), entry_ticks, image: Image.whole(), machine: &Booted })
+    let size = Some(TREE.load(Ordering::Relaxed)).filter(|size| *size != 0);
+    let tree = tree(dtb, size);
+    palisade_main(BootInfo { tree, entry_ticks, image: Image.whole(), machine: &Booted })
 }
 
 extern "C" fn secondary(words: *const area::Words) -> ! {
