@@ -1,13 +1,12 @@
 //! Programs as loadable images: ELF to flat binary, and what a board's loader wants.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSegment};
 
 use crate::bundle::Images;
-use crate::cli::{Board, ImageOptions};
+use crate::cli::Board;
 use crate::debian;
 use crate::workspace::Workspace;
 
@@ -91,9 +90,4 @@ impl Images for Payloads<'_> {
             _ => bail!("there is no {name:?}; there are debian:kernel and debian:initramfs"),
         }
     }
-}
-
-/// `cargo xtask image`: a bootable directory.
-pub fn command(options: &ImageOptions) -> Result<ExitCode> {
-    bail!("image --board {}: not there yet", options.board.name())
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bundle;
+mod card;
 mod cli;
 mod debian;
 mod guard;
@@ -48,7 +49,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(options) => bench::bench(&options),
         Command::Vectors(options) => vectors::vectors(&options),
         Command::Bundle(options) => bundle::command(&options),
-        Command::Image(options) => image::command(&options),
+        Command::Image(options) => card::command(&options),
         Command::Lint => lint::lint(),
         Command::Size => size::size(),
         Command::Setup(options) => setup::setup(&options),

@@ -106,13 +106,17 @@ pub(crate) fn print<'a>(
     }
     // Nothing stands before a device outside PCI.
     for row in plain.rows() {
-        let held = row.owner.is_some();
+        let condition = match row.owner {
+            Some(_) => Condition::Assigned,
+            None if row.bus_master => Condition::Quarantined,
+            None => Condition::Free,
+        };
         Line {
             stream: None,
             device: &row.path,
             owner: row.owner.map(vm),
             state: None,
-            condition: if held { Condition::Assigned } else { Condition::Quarantined }.name(),
+            condition: condition.name(),
             isolated: false,
         }
         .send();

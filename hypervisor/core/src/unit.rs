@@ -292,14 +292,6 @@ impl Unit {
         }
     }
 
-    /// Tells how often its vCPUs came out, by cause.
-    pub(crate) fn tell_stats(&self) {
-        let counts = self.vm.counters().read();
-        let record = Record::new("stats").text("vm", self.vm.name());
-        let causes = palisade_vm::CAUSES.iter().zip(counts);
-        causes.fold(record, |record, (cause, count)| record.number(cause, count.into())).send();
-    }
-
     /// Whether it has ended, perhaps to start anew.
     pub(crate) fn ended(&self) -> bool {
         !matches!(self.vm.life(), Life::Built | Life::Running)

@@ -84,9 +84,8 @@ pub(crate) fn run(system: &'static System, core: usize) {
 /// Takes everything from a VM.
 fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
-    unit.tell_stats();
-    unit.tell(state, None);
     unit.tell_counters();
+    unit.tell(state, None);
     unit.unwire(system);
     unit.vm.silence();
     unit.pci.clear();

@@ -126,7 +126,7 @@ impl Outcome {
             "faults": all("fault"),
             "footprint": last("footprint"),
             "timing": last("timing"),
-            "stats": all("stats"),
+            "counters": all("counters"),
         })
     }
 

@@ -60,6 +60,10 @@ pub enum Driver {
     Control,
     /// One VM works while another does whatever comes to its mind.
     Gremlin,
+    /// A board without an SMMU.
+    Honest,
+    /// What the words `dma_isolation = "none"` bring about there.
+    HonestControl,
     /// An unmodified kernel does its jobs.
     Linux,
     /// A guest shares address spaces with its device.

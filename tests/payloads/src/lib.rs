@@ -10,6 +10,7 @@
 pub mod command;
 pub mod console;
 pub mod edu;
+pub mod gic;
 pub mod hypercall;
 pub mod memory;
 pub mod pattern;

@@ -116,3 +116,12 @@ pub fn barrier() {
     // SAFETY: a barrier has no other effect.
     unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
 }
+
+/// Cleans `bytes` bytes to the point of coherency, for a device that does not see the caches.
+pub fn clean(address: usize, bytes: usize) {
+    for at in (address..address + bytes).step_by(16) {
+        // SAFETY: cleaning a line changes nothing that can be read.
+        unsafe { core::arch::asm!("dc cvac, {}", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    barrier();
+}

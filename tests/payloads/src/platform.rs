@@ -5,8 +5,10 @@ use fdt::Fdt;
 use crate::{console, power};
 
 /// What payloads need to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Platform<'a> {
+    /// The device tree itself.
+    pub fdt: Fdt<'a>,
     /// Command line.
     pub bootargs: &'a str,
     /// First address and size of RAM.
@@ -43,6 +45,7 @@ pub unsafe fn read<'a>(dtb: usize) -> Option<Platform<'a>> {
     let window = host.and_then(|(node, _)| window(node.property("ranges")?.value));
     let region = fdt.memory().regions().next()?;
     Some(Platform {
+        fdt,
         bootargs: fdt.chosen().bootargs().unwrap_or_default(),
         ram: (region.starting_address as usize, region.size.unwrap_or(0)),
         ecam: host.map(|(_, base)| base),

@@ -12,6 +12,7 @@ use palisade_e2e::outcome::Outcome;
 use tempfile::TempDir;
 
 use crate::bundle::{Description, pack, pack_unchecked};
+use crate::card::Card;
 use crate::cli::{Board, RunOptions};
 use crate::image::{Payloads, hypervisor};
 use crate::run::Hardware;
@@ -19,8 +20,12 @@ use crate::workspace::Workspace;
 use crate::{guard, setup};
 
 /// What may differ from what the scenario's file says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Wish {
+    /// The board.
+    pub board: Board,
+    /// The board's device tree, where the board's loader does not make one.
+    pub tree: Option<PathBuf>,
     /// Moves the placement of VMs and canaries.
     pub seed: u64,
     /// Another GIC.
@@ -37,16 +42,34 @@ pub struct Wish {
     pub bare: bool,
 }
 
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            board: Board::QemuVirt,
+            tree: None,
+            seed: 0,
+            gic: None,
+            cpu: None,
+            timeout: None,
+            qemu_arguments: Vec::new(),
+            damage: None,
+            bare: false,
+        }
+    }
+}
+
 /// Runs a scenario on the terminal.
 pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
-    if options.board == Board::Rpi4 {
-        bail!("--board rpi4: not there yet");
-    }
     setup::target()?;
     let qemu = setup::qemu(options.qemu.as_deref())?;
     let workspace = Workspace::open()?;
-    let name = options.scenario.as_deref().unwrap_or("isolation");
+    let name = options.scenario.as_deref().unwrap_or(match options.board {
+        Board::QemuVirt => "isolation",
+        Board::Rpi4 => "honest",
+    });
     let wish = Wish {
+        board: options.board,
+        tree: options.dtb.clone(),
         seed: options.seed,
         gic: options.gic,
         cpu: options.cpu.clone(),
@@ -115,14 +138,26 @@ pub fn prepare(
     std::fs::write(&bundle, bytes)?;
     let cores = description.vms.iter().map(|vm| vm.vcpus).sum::<u32>();
     let cores = scenario.cores.unwrap_or(cores);
-    let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
     let append = format!("palisade.mux=1 palisade.seed={} {}", wish.seed, scenario.bootargs);
-    hardware.boot(kernel, (!wish.bare).then_some(bundle.as_path()), append.trim());
+    let append = append.trim();
+    let mut hardware = match wish.board {
+        Board::QemuVirt => {
+            let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
+            let initrd = (!wish.bare).then_some(bundle.as_path());
+            hardware.boot(kernel, initrd, append);
+            hardware
+        }
+        Board::Rpi4 => {
+            let place = folder.path().join("card");
+            let card = Card::write(workspace, &place, &bundle, wish.tree.as_deref(), append)?;
+            Hardware { arguments: card.qemu()?, ..Hardware::default() }
+        }
+    };
     hardware.devices(&scenario.devices, folder.path()).with_context(file)?;
     hardware.arguments.extend(wish.qemu_arguments.iter().map(Into::into));
     let job = Job {
         scenario,
-        board: Board::QemuVirt.name().to_owned(),
+        board: wish.board.name().to_owned(),
         spec: Spec {
             qemu: qemu.to_path_buf(),
             arguments: hardware.arguments,

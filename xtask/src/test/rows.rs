@@ -1,5 +1,6 @@
 //! The end-to-end tests, one row each.
 
+use crate::cli::Board;
 use crate::run::Wish;
 
 /// What must come of a row.
@@ -20,6 +21,8 @@ pub struct Row {
     pub name: &'static str,
     /// The scenario's file.
     pub scenario: &'static str,
+    /// The board.
+    pub board: Board,
     /// QEMU's CPU; the scenario's when none.
     pub cpu: Option<&'static str>,
     /// The machine's GIC; the scenario's when none.
@@ -40,6 +43,7 @@ const fn row(name: &'static str, scenario: &'static str) -> Row {
     Row {
         name,
         scenario,
+        board: Board::QemuVirt,
         cpu: None,
         gic: None,
         seed: 1,
@@ -75,6 +79,8 @@ pub const ROWS: &[Row] = &[
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),
+    Row { board: Board::Rpi4, ..row("rpi4", "honest") },
+    Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },
     row("sva", "sva"),
     row("calls", "calls"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
@@ -97,6 +103,7 @@ impl Row {
     /// What the row changes.
     pub fn wish(&self) -> Wish {
         Wish {
+            board: self.board,
             seed: self.seed,
             gic: self.gic,
             cpu: self.cpu.map(str::to_owned),

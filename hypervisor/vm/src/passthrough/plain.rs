@@ -94,12 +94,12 @@ pub struct PlainSet<'a> {
     pub windows: Vec<PlainWindow>,
 }
 
-/// A device that has an owner, or had one that left it unproven.
+/// A device that has an owner, or had one.
 #[derive(Clone, Debug)]
 pub struct PlainRow {
     /// Its path.
     pub path: String,
-    /// Index of its owner; `None` while it is quarantined.
+    /// Index of its owner; without one a bus master is quarantined, anything else free.
     pub owner: Option<u16>,
     /// It may access memory by itself.
     pub bus_master: bool,
@@ -125,7 +125,7 @@ impl PlainBook {
         Self { rows: Mutex::new(Vec::new()) }
     }
 
-    /// Every device that has an owner or is quarantined.
+    /// Every device that has an owner or had one.
     pub fn rows(&self) -> Vec<PlainRow> {
         self.rows.lock().clone()
     }
@@ -153,7 +153,8 @@ impl PlainBook {
                 }
                 return Err(match row.owner {
                     Some(vm) => PlainRefusal::Claimed { path, vm },
-                    None => PlainRefusal::Quarantined(path),
+                    None if row.bus_master => PlainRefusal::Quarantined(path),
+                    None => continue,
                 });
             }
             claimed.push(PlainRow {
@@ -164,6 +165,7 @@ impl PlainBook {
             });
         }
         let set = place(devices)?;
+        rows.retain(|row| row.owner.is_some() || claimed.iter().all(|new| new.path != row.path));
         rows.append(&mut claimed);
         Ok(set)
     }
@@ -172,7 +174,6 @@ impl PlainBook {
     /// to be. A bus master stays quarantined: nothing can prove that it is idle.
     pub fn take_back(&self, vm: u16) {
         let mut rows = self.rows.lock();
-        rows.retain(|row| row.owner != Some(vm) || row.bus_master);
         for row in rows.iter_mut().filter(|row| row.owner == Some(vm)) {
             row.owner = None;
         }

@@ -58,7 +58,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         words.contains("ITS-MSI")
     }));
     checks.push(own(&lines, "hotplug", "cores-go-off-and-on", |_| true));
-    checks.push(exits(&lines, session.records.of("stats").next_back()));
+    checks.push(exits(&lines, session.records.of("counters").next_back()));
     let state = session.records.vm(VM).and_then(|vm| text(vm, "state")).unwrap_or("none");
     checks.push(Check::new("powers-off", state == "off", json!({ "state": state })));
     end
@@ -85,16 +85,16 @@ fn on_host(lines: &[String], image: &Path) -> Result<Check> {
 
 /// The disk's data moves without the hypervisor: far fewer exits for device registers than pages
 /// moved, and no more interrupts taken than the guest and its timers can account for.
-fn exits(lines: &[String], stats: Option<&Value>) -> Check {
+fn exits(lines: &[String], counters: Option<&Value>) -> Check {
     let name = "no-exit-per-dma";
-    let Some(stats) = stats else { return Check::failed(name, "no counters in the report") };
+    let Some(counters) = counters else { return Check::failed(name, "no counters in the report") };
     let bytes = said(lines, "disk")
         .and_then(|said| said.words.split_whitespace().nth(1)?.parse::<u64>().ok())
         .unwrap_or(0);
     // Written once, read once.
     let pages = 2 * bytes / PAGE;
-    let mmio = number(stats, "mmio").unwrap_or(u64::MAX);
-    let evidence = json!({ "pages_moved": pages, "register_exits": mmio, "exits": stats });
+    let mmio = number(counters, "mmio").unwrap_or(u64::MAX);
+    let evidence = json!({ "pages_moved": pages, "register_exits": mmio, "exits": counters });
     Check::new(name, pages > 0 && mmio < pages, evidence)
 }
 

@@ -6,6 +6,7 @@ mod control;
 mod disk;
 mod gremlin;
 mod guest;
+mod honest;
 mod isolation;
 mod job;
 mod linux;

@@ -1,0 +1,101 @@
+//! The interrupt controller, as far as a payload that waits for one interrupt needs it. Either
+//! generation; the payload polls, so no vectors are involved.
+
+use core::arch::asm;
+
+use fdt::Fdt;
+
+use crate::memory::{read32, write32};
+
+/// Distributor registers (IHI 0069, 12.9; the same in IHI 0048).
+const CTLR: usize = 0x0;
+const IGROUPR: usize = 0x80;
+const ISENABLER: usize = 0x100;
+const IPRIORITYR: usize = 0x400;
+const ITARGETSR: usize = 0x800;
+/// GICv2's CPU interface (IHI 0048, 4.4).
+const GICC_CTLR: usize = 0x0;
+const GICC_PMR: usize = 0x4;
+const GICC_IAR: usize = 0xc;
+const GICC_EOIR: usize = 0x10;
+/// INTIDs from here on mean that nothing is pending.
+const SPECIAL: u32 = 1020;
+
+/// The controller: its distributor, and GICv2's CPU interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Gic {
+    distributor: usize,
+    interface: Option<usize>,
+}
+
+impl Gic {
+    /// Finds it in the device tree and takes it into use.
+    pub fn open(fdt: &Fdt<'_>) -> Option<Self> {
+        let node = fdt.find_compatible(&["arm,gic-v3", "arm,cortex-a15-gic", "arm,gic-400"])?;
+        let v3 = node.compatible()?.all().any(|name| name == "arm,gic-v3");
+        let mut regions = node.reg()?.map(|region| region.starting_address as usize);
+        let distributor = regions.next()?;
+        let gic = Self { distributor, interface: regions.next().filter(|_| !v3) };
+        // SAFETY: registers of the interrupt controller, which is ours alone.
+        unsafe { write32(distributor + CTLR, if v3 { 1 << 4 | 3 } else { 1 }) };
+        match gic.interface {
+            // SAFETY: as above.
+            Some(base) => unsafe {
+                write32(base + GICC_PMR, 0xff);
+                write32(base + GICC_CTLR, 1);
+            },
+            // SAFETY: system registers of this core's own interface: system-register access,
+            // every priority, group 1.
+            None => unsafe {
+                asm!("msr S3_0_C12_C12_5, {0}", "isb", "msr S3_0_C4_C6_0, {1}",
+                    "msr S3_0_C12_C12_7, {0}", "isb", in(reg) 1u64, in(reg) 0xffu64);
+            },
+        }
+        Some(gic)
+    }
+
+    /// Switches a shared interrupt on, for this core.
+    pub fn enable(&self, intid: u32) {
+        let (word, bit, at) = ((intid / 32) as usize * 4, 1 << (intid % 32), intid as usize);
+        let base = self.distributor;
+        // SAFETY: as in `open`; the offsets are those of an interrupt's own fields.
+        unsafe {
+            if self.interface.is_none() {
+                write32(base + IGROUPR + word, read32(base + IGROUPR + word) | bit);
+            } else {
+                let lane = 8 * (at % 4);
+                let old = read32(base + ITARGETSR + (at & !3)) & !(0xff << lane);
+                write32(base + ITARGETSR + (at & !3), old | 1 << lane);
+            }
+            let lane = 8 * (at % 4);
+            let old = read32(base + IPRIORITYR + (at & !3)) & !(0xff << lane);
+            write32(base + IPRIORITYR + (at & !3), old | 0x80 << lane);
+            write32(base + ISENABLER + word, bit);
+        }
+    }
+
+    /// Acknowledges what is pending, if anything is.
+    pub fn acknowledge(&self) -> Option<u32> {
+        let intid = match self.interface {
+            // SAFETY: as in `open`.
+            Some(base) => unsafe { read32(base + GICC_IAR) & 0x3ff },
+            None => {
+                let intid: u64;
+                // SAFETY: ICC_IAR1_EL1, this core's own.
+                unsafe { asm!("mrs {}, S3_0_C12_C12_0", out(reg) intid) };
+                intid as u32
+            }
+        };
+        (intid < SPECIAL || intid >= 8192).then_some(intid)
+    }
+
+    /// Ends an interrupt.
+    pub fn end(&self, intid: u32) {
+        match self.interface {
+            // SAFETY: as in `open`.
+            Some(base) => unsafe { write32(base + GICC_EOIR, intid) },
+            // SAFETY: ICC_EOIR1_EL1, this core's own.
+            None => unsafe { asm!("msr S3_0_C12_C12_1, {}", in(reg) u64::from(intid)) },
+        }
+    }
+}
