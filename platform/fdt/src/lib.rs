@@ -26,5 +26,5 @@ mod uart;
 pub use blob::{Fault, FaultKind, MAX_DEPTH, MAX_SIZE, compact, validate};
 pub use board::board;
 pub use cells::Cells;
-pub use error::{Error, Path};
+pub use error::{Error, Path, Problem};
 pub use tree::{Node, Tree, Visit};
