@@ -96,10 +96,8 @@ mod tests {
 
     #[test]
     fn holes_are_rounded_outwards_and_ram_inwards() {
-        assert_eq!(
-            pieces(&[0x4000_0800..0x4001_0800], &[0x4000_4001..0x4000_5001]),
-            [0x4000_1000..0x4000_4000, 0x4000_6000..0x4001_0000]
-        );
+        let (ram, hole) = (0x4000_0800..0x4001_0800, 0x4000_4001..0x4000_5001);
+        assert_eq!(pieces(&[ram], &[hole]), [0x4000_1000..0x4000_4000, 0x4000_6000..0x4001_0000]);
     }
 
     #[test]
@@ -111,6 +109,7 @@ mod tests {
             ),
             [0x2000..0x3000, 0x6000..0x8000]
         );
-        assert_eq!(pieces(&[0x1000..0x9000], &[0..u64::MAX]), []);
+        let (ram, everything) = (0x1000..0x9000, 0..u64::MAX);
+        assert_eq!(pieces(&[ram], &[everything]), []);
     }
 }
