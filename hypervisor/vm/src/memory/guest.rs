@@ -138,6 +138,11 @@ impl GuestMemory {
         Stage2 { vttbr: tlb::vttbr(self.vmid(), self.root), vtcr: self.vtcr }
     }
 
+    /// Makes every core forget whatever it holds under the VM's VMID.
+    pub fn forget_translations(&self) {
+        tlb::flush_vmid(self.vmid(), self.root);
+    }
+
     /// Adds zeroed RAM, in the largest blocks that there are. `readonly` are ranges in it that
     /// nobody but the hypervisor may write; they are whole pages.
     ///

@@ -1,7 +1,7 @@
 //! The life of a vCPU on its core.
 use palisade_gic::Gic;
 use palisade_hal::{
-    cpu,
+    cache, cpu,
     guest::{self, ExitKind, GuestContext, Stage2, Traps, hcr},
 };
 
@@ -79,6 +79,10 @@ fn prepare(vm: &Vm, vcpu: usize, host: &impl Host) {
     guest::set_stage2(vm.memory().stage2());
     guest::set_traps(Traps::default());
     guest::set_hcr(HCR);
+    // Out of reset the TLBs hold anything (DDI 0487, D8.17), and the instruction caches may hold
+    // what lay in the guest's RAM before it did.
+    vm.memory().forget_translations();
+    cache::sync_instructions(core::ptr::null(), 0);
     host.gic().reset_virtual();
     irq::prepare(vm, host.gic());
     host.entering(vm, vcpu);

@@ -6,12 +6,16 @@
 //! 4. Whatever a guest does, the run comes back or goes on; nothing panics.
 extern crate std;
 
-use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, string::String, sync::Arc, vec, vec::Vec};
 
 use palisade_gic::{FakeCall, FakeGic, LrState, Version};
 use palisade_hal::{
     Ipa, PhysAddr,
-    fake::guest::{clear, controls, script, set_id_register, steps_left},
+    fake::{
+        Observer, Op, Tlbi,
+        guest::{clear, controls, script, set_id_register, steps_left},
+        observe,
+    },
     guest::{El1, Exit, ExitKind, GuestContext, read_el1, write_el1},
 };
 use palisade_iommu::Iommus;
@@ -329,6 +333,27 @@ fn a_timer_is_the_guests_to_end_and_a_stray_is_not() {
     });
     assert_eq!(boot(&m, &host), Outcome::Off);
     assert_eq!(*host.strays.lock(), [99]);
+}
+
+#[test]
+fn a_core_forgets_what_it_held_before_a_guest_runs_on_it() {
+    struct Seen(core::cell::Cell<bool>);
+    impl Observer for Seen {
+        fn observe(&self, op: Op, _: &'static core::panic::Location<'static>) {
+            if matches!(op, Op::Tlbi(Tlbi::Vmid(..))) {
+                self.0.set(true);
+            }
+        }
+    }
+    let m = machine(1);
+    let host = TestHost::new();
+    let seen = Rc::new(Seen(core::cell::Cell::new(false)));
+    let inside = seen.clone();
+    script(move |context| {
+        assert!(inside.0.get(), "before the first instruction");
+        hvc(context, 0x8400_0008, [0; 3])
+    });
+    observe(seen, || assert_eq!(boot(&m, &host), Outcome::Off));
 }
 
 #[test]
