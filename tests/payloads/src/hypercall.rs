@@ -68,7 +68,7 @@ impl Ring {
     }
 
     /// The next fault, after asking the hypervisor for what is pending.
-    pub fn next(&mut self) -> Option<FaultRecord> {
+    pub fn pop(&mut self) -> Option<FaultRecord> {
         let _ = ask(call::FAULTS_POLL, [0; 6]);
         if self.read >= self.word(RingHeader::PRODUCER) {
             return None;

@@ -11,8 +11,8 @@ pub struct Context {
     pub asid: Asid,
     /// Root of the stage 1 table (TTB0), 16-byte aligned: a PA, or an IPA under a stage 2.
     pub table: u64,
-    /// TCR_EL1 in the CPU's own positions: T0SZ [5:0], IRGN0 [9:8], ORGN0 [11:10], SH0 [13:12],
-    /// TG0 [15:14], IPS [34:32], HA [39], HD [40]. Only these fields are looked at.
+    /// TCR_EL1 in the CPU's own positions: T0SZ \[5:0\], IRGN0 \[9:8\], ORGN0 \[11:10\], SH0 \[13:12\],
+    /// TG0 \[15:14\], IPS \[34:32\], HA \[39\], HD \[40\]. Only these fields are looked at.
     pub tcr: u64,
     /// MAIR_EL1.
     pub mair: u64,

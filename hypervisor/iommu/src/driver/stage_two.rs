@@ -9,7 +9,7 @@ pub struct StageTwo {
     pub vmid: Vmid,
     /// Root of the stage 2 table (S2TTB).
     pub table: PhysAddr,
-    /// VTCR_EL2[18:0]: T0SZ, SL0, IRGN0, ORGN0, SH0, TG0, PS in the CPU's own positions.
+    /// VTCR_EL2\[18:0\]: T0SZ, SL0, IRGN0, ORGN0, SH0, TG0, PS in the CPU's own positions.
     pub control: u32,
 }
 

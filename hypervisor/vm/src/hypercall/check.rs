@@ -8,8 +8,8 @@ use palisade_iommu::{Capabilities, DriverError, Error};
 
 use super::ram::{GuestRam, OutsideRam};
 
-/// TCR_EL1 (DDI 0487, D24.2.203): T0SZ [5:0], IRGN0 [9:8], ORGN0 [11:10], SH0 [13:12], TG0
-/// [15:14], IPS [34:32].
+/// TCR_EL1 (DDI 0487, D24.2.203): T0SZ \[5:0\], IRGN0 \[9:8\], ORGN0 \[11:10\], SH0 \[13:12\], TG0
+/// \[15:14\], IPS \[34:32\].
 const TCR_FIELDS: u64 = 0x7_0000_ff3f;
 /// Output sizes by IPS.
 const OUTPUT_BITS: [u8; 6] = [32, 36, 40, 42, 44, 48];

@@ -85,7 +85,7 @@ fn obey(
         }
         "faults" => {
             let (page, mut counts) = (number()?, [0; 3]);
-            while let Some(fault) = ring.as_mut()?.next() {
+            while let Some(fault) = ring.as_mut()?.pop() {
                 counts[0] += 1;
                 if fault.address & !0xfff == page {
                     counts[1] += 1;
