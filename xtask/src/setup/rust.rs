@@ -33,3 +33,14 @@ pub fn target() -> Result<()> {
         Err(_) => bail!("the Rust target {TARGET} is missing and there is no rustup to install it"),
     }
 }
+
+/// Asks rustup for something quietly; tells whether it is there now.
+pub fn rustup(arguments: &[&str]) -> bool {
+    let status = Command::new("rustup")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}

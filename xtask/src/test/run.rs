@@ -15,7 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, planted};
+use crate::test::{host, long, planted};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -30,6 +30,10 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     if options.long && !options.qemu {
         tally += timed("planted faults", || planted::run(&workspace, only));
+        if only.is_empty() {
+            tally += timed("Miri", || long::miri(&workspace));
+            tally += timed("fuzzing", || long::fuzz(&workspace));
+        }
     }
     if !options.host {
         tally += timed("QEMU tests", || qemu(&workspace, only));
