@@ -1,6 +1,5 @@
 //! What the SMMU sees of the arena: never more than the CPU wrote, and often less.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +14,8 @@ const LINE: usize = 8;
 ///
 /// Coherent: every store becomes visible at the next barrier, each doubleword by itself earlier
 /// if chance says so. Not coherent: the CPU's cache holds lines of its own; a dirty one reaches
-/// memory when it was cleaned and a barrier followed, or when chance evicts it, whole, over
-/// whatever the SMMU wrote there; a clean one shows what the SMMU wrote only after it was
+/// memory when it is cleaned (which is complete when the CPU's routine returns), or when chance
+/// evicts it, whole, over whatever the SMMU wrote there; a clean one shows what the SMMU wrote only after it was
 /// invalidated, or earlier by chance.
 pub struct View {
     arena: Arc<Arena>,
@@ -26,8 +25,6 @@ pub struct View {
     shadow: Vec<u64>,
     /// What the CPU's cache held when it last agreed with memory: a line that differs is dirty.
     agreed: Vec<u64>,
-    /// Lines cleaned since the last barrier.
-    cleaned: BTreeSet<usize>,
     whim: u32,
     rng: Rng,
     /// Device accesses that landed in the arena: hypervisor memory.
@@ -47,7 +44,6 @@ impl View {
             coherent,
             agreed: shadow.clone(),
             shadow,
-            cleaned: BTreeSet::new(),
             whim,
             rng: Rng::new(seed),
             intrusions: Vec::new(),
@@ -80,7 +76,6 @@ impl View {
                 self.agreed[index] = self.shadow[index];
             }
         }
-        self.cleaned.remove(&line);
     }
 
     /// The CPU takes a clean line anew from memory.
@@ -102,23 +97,15 @@ impl View {
                     *shadow = word.load(Ordering::Relaxed);
                 }
             }
-            // A DMB or a release store orders but does not wait for cleans.
-            Op::Barrier(Barrier::DmbIsh | Barrier::DmbOshst | Barrier::Publish) => {}
-            Op::Barrier(_) => {
-                for line in std::mem::take(&mut self.cleaned) {
-                    self.write_back(line);
-                }
-            }
+            Op::Barrier(_) => {}
             Op::Clean { start, bytes, invalidate } if !self.coherent => {
                 let first = self.arena.words().as_ptr().addr();
                 let Some(offset) = start.checked_sub(first) else { return };
                 let (from, to) = (offset / 64, (offset + bytes.saturating_sub(1)) / 64);
                 for line in from..=to.min(self.shadow.len() / LINE - 1) {
+                    self.write_back(line);
                     if *invalidate {
-                        self.write_back(line);
                         self.refresh(line);
-                    } else {
-                        self.cleaned.insert(line);
                     }
                 }
             }
