@@ -68,6 +68,9 @@ pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
     let mut sound: HashMap<Test, Went> = HashMap::new();
     let mut tally = Tally::default();
     for fault in &faults {
+        if palisade_e2e::interrupt::asked() {
+            bail!("interrupted");
+        }
         if !sound.contains_key(&fault.test) {
             sound.insert(fault.test.clone(), scratch.run(&fault.test)?);
         }
