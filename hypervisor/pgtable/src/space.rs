@@ -162,6 +162,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let (first, last) = (index / per_word, (index + count).div_ceil(per_word));
         if let Some(words) = table.words().get(first..last) {
             cache::clean(words.as_ptr().cast(), size_of_val(words));
+            // What was cleaned is in memory before the entry that leads to it.
+            barrier::dsb_sy();
         }
     }
 
