@@ -58,7 +58,7 @@
 //! If [`Gather::finish`] fails, nothing that was unmapped may be reused: give the
 //! tables to [`Frames::quarantine`](palisade_mem::Frames::quarantine).
 //!
-//! Inside: a [`Format`](format::Format) sees a word and a level; `walk` has the
+//! Inside: a `Format` sees a word and a level; `walk` has the
 //! one descent; `map`, `unmap`, `split` and `dirty` are built on it. Dispatch is
 //! dynamic at [`PageTable`] only, static below.
 #![no_std]

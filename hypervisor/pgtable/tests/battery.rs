@@ -35,7 +35,7 @@ fn strides(machine: &Machine, config: &Config) {
     let mut placed = Vec::new();
     for (nth, size) in sizes(table.config()).into_iter().enumerate() {
         let at = ((nth as u64) << 30).max(size * 2 * nth as u64);
-        if at + size <= limit && at % size == 0 {
+        if at + size <= limit && at.is_multiple_of(size) {
             let iova = Iova::new(at | upper);
             table.map_pages(iova, PhysAddr::new(at), size, 1, Prot::MEMORY).unwrap();
             placed.push((iova, at, size));

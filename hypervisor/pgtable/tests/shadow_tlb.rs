@@ -271,7 +271,7 @@ impl World {
                 // Both addresses a little off a block, so that sizes mix.
                 let pa = (self.random.next() % (1 << 38)) & !(all[all.len() - 1] - 1);
                 let pa = pa | iova & (all[all.len() - 1] - 1);
-                let bytes = (random >> 30) % (all[1.min(all.len() - 1)] * 2) & !(page - 1);
+                let bytes = ((random >> 30) % (all[1.min(all.len() - 1)] * 2)) & !(page - 1);
                 let bytes = bytes.max(page);
                 let free = !self.shadow.any(iova, bytes);
                 let (at, to) = (Iova::new(iova), PhysAddr::new(pa));

@@ -86,7 +86,7 @@ impl Gic {
                 intid as u32
             }
         };
-        (intid < SPECIAL || intid >= 8192).then_some(intid)
+        (!(SPECIAL..8192).contains(&intid)).then_some(intid)
     }
 
     /// Ends an interrupt.
