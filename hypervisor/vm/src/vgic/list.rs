@@ -282,18 +282,29 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
     }
 }
 
+/// Whether a list register deactivates the physical interrupt that it names when the guest ends
+/// its own. GICv2's could too (IHI 0048, 5.2.2), but QEMU's model does not look at the line again
+/// when it does: a timer that fires anew before the guest ended the last one is lost for ever. So
+/// there the end comes out as a maintenance interrupt, and the debt is settled by a write to
+/// GICC_DIR.
+fn passes_ends_on(version: Version) -> bool {
+    version == Version::V3
+}
+
 /// The register of an interrupt that is active.
 fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     let intid = u32::from(wish.intid);
     let v2_sgi = state.version == Version::V2 && intid < 16;
+    let passed_on = passes_ends_on(state.version);
     let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
     let mask = 1u32 << bit;
-    let hardware = (bank.owed & mask != 0).then_some(u32::from(bank.physical[bit & 31]));
+    let owed = bank.owed & mask != 0;
+    let hardware = (owed && passed_on).then_some(u32::from(bank.physical[bit & 31]));
     // Once more pending while active: for edges the register can say so. A level is looked at
     // again when the guest ends it, and so is an SGI of GICv2, which may have another source.
     let again = bank.edge & bank.latch & mask != 0 && hardware.is_none() && !v2_sgi;
     let took_latch = again && bank.enabled & mask != 0;
-    let look_again = hardware.is_none() && !took_latch && bank.pending() & mask != 0;
+    let waits = !took_latch && bank.pending() & mask != 0;
     if took_latch {
         bank.latch &= !mask;
     }
@@ -306,7 +317,7 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
             group1: bank.group1 & mask != 0,
             state: LrState::new(took_latch, true),
             hardware,
-            eoi_maintenance: look_again,
+            eoi_maintenance: hardware.is_none() && (owed || waits),
             source: 0,
         },
         used: true,
@@ -322,6 +333,7 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
         return Slot { lr, used: lr.state.pending(), took_latch: true };
     }
     let v2_sgi = state.version == Version::V2 && intid < 16;
+    let passed_on = passes_ends_on(state.version);
     let mut source = 0;
     let mut more_sources = false;
     if v2_sgi && let Some(private) = state.private.get_mut(vcpu) {
@@ -334,7 +346,8 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     }
     let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
     let mask = 1u32 << bit;
-    let hardware = (bank.owed & mask != 0).then_some(u32::from(bank.physical[bit & 31]));
+    let owed = bank.owed & mask != 0;
+    let hardware = (owed && passed_on).then_some(u32::from(bank.physical[bit & 31]));
     let took_latch = bank.latch & mask != 0;
     if !more_sources {
         bank.latch &= !mask;
@@ -349,7 +362,7 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
             group1: bank.group1 & mask != 0,
             state: LrState::Pending,
             hardware,
-            eoi_maintenance: hardware.is_none() && (level_high || more_sources),
+            eoi_maintenance: hardware.is_none() && (owed || level_high || more_sources),
             source,
         },
         used: true,

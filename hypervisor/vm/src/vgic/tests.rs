@@ -74,7 +74,12 @@ impl Machine {
 
 #[test]
 fn sixty_four_at_once_come_in_order_of_priority() {
-    let m = machine(Version::V3, 1);
+    for version in [Version::V2, Version::V3] {
+        sixty_four_at_once(&machine(version, 1));
+    }
+}
+
+fn sixty_four_at_once(m: &Machine) {
     let mut wanted = Vec::new();
     for index in 0..64u32 {
         let priority = ((index * 37 % 32) * 8) as u8;
@@ -158,11 +163,16 @@ fn an_edge_while_active_is_not_lost() {
 
 #[test]
 fn a_linked_interrupt_is_deactivated_once_however_it_ends() {
+    for version in [Version::V2, Version::V3] {
+        linked_ends_once(&machine(version, 1));
+    }
+}
+
+fn linked_ends_once(m: &Machine) {
     let ended = |m: &Machine| {
         let calls = m.gic.take_calls();
         calls.iter().filter(|call| matches!(call, FakeCall::Deactivate(77))).count()
     };
-    let m = machine(Version::V3, 1);
     m.vgic.link(40, 77);
     assert_eq!(m.vgic.linked(77), Some(40));
     m.enable(40, 0xa0);
@@ -171,7 +181,7 @@ fn a_linked_interrupt_is_deactivated_once_however_it_ends() {
     assert_eq!(m.drain(), [40]);
     m.exit();
     m.enter();
-    assert_eq!(ended(&m), 1);
+    assert_eq!(ended(m), 1);
     // By a register write before it was taken.
     m.exit();
     m.vgic.forward(0, 40);
@@ -179,7 +189,7 @@ fn a_linked_interrupt_is_deactivated_once_however_it_ends() {
     m.exit();
     m.gicd.write(at(0, 0x284, Width::Bits32), 1 << 8);
     m.enter();
-    assert_eq!(ended(&m), 1);
+    assert_eq!(ended(m), 1);
     assert_eq!(m.gic.guest_acknowledge(), None);
     // By a register write while active.
     m.exit();
@@ -189,30 +199,59 @@ fn a_linked_interrupt_is_deactivated_once_however_it_ends() {
     m.exit();
     m.gicd.write(at(0, 0x384, Width::Bits32), 1 << 8);
     m.enter();
-    assert_eq!(ended(&m), 1);
+    assert_eq!(ended(m), 1);
     // Disabled: it waits, and nothing is ended.
     m.exit();
     m.gicd.write(at(0, 0x184, Width::Bits32), 1 << 8);
     m.vgic.forward(0, 40);
     m.enter();
-    assert_eq!((ended(&m), m.gic.guest_acknowledge()), (0, None));
+    assert_eq!((ended(m), m.gic.guest_acknowledge()), (0, None));
     // The VM ends while it waits, or while it is active.
     m.exit();
     m.vgic.retire(0, &m.gic);
-    assert_eq!(ended(&m), 0, "another vCPU may take it");
+    assert_eq!(ended(m), 0, "another vCPU may take it");
     m.vgic.surrender(&m.gic);
-    assert_eq!(ended(&m), 1);
+    assert_eq!(ended(m), 1);
     m.gicd.write(at(0, 0x104, Width::Bits32), 1 << 8);
     m.vgic.forward(0, 40);
     m.enter();
     assert_eq!(m.gic.guest_acknowledge(), Some(40));
     m.vgic.retire(0, &m.gic);
     m.vgic.surrender(&m.gic);
-    assert_eq!(ended(&m), 1);
+    assert_eq!(ended(m), 1);
     m.vgic.reset();
     m.exit();
     m.vgic.forward(0, 40);
     assert_eq!(m.vgic.unlink(40), Some(77));
+}
+
+#[test]
+fn version_two_deactivates_a_timer_by_a_write_that_the_distributor_sees() {
+    let m = machine(Version::V2, 1);
+    m.vgic.link(27, 30);
+    m.enable(27, 0x80);
+    let deactivated = || m.gic.take_calls().contains(&FakeCall::Deactivate(30));
+    // It fires again before the guest ended it, even over an exit: while it is active nothing
+    // more comes from the physical controller.
+    for exit in [false, true] {
+        m.vgic.forward(0, 27);
+        m.enter();
+        assert_eq!(m.gic.guest_acknowledge(), Some(27));
+        if exit {
+            m.exit();
+            m.vgic.sample(0, 1 << 27, 1 << 27);
+            m.enter();
+        }
+        m.gic.guest_end(27);
+        assert!(!deactivated(), "not by the list register");
+        assert!(m.gic.maintenance(), "the end comes out");
+        m.exit();
+        m.enter();
+        assert!(deactivated(), "by the hypervisor");
+        assert_eq!(m.gic.guest_acknowledge(), None);
+        assert!(!m.gic.maintenance());
+        m.exit();
+    }
 }
 
 #[test]
