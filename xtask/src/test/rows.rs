@@ -79,6 +79,7 @@ pub const ROWS: &[Row] = &[
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),
+    row("linux-gicv2", "linux-wired"),
     Row { board: Board::Rpi4, ..row("rpi4", "honest") },
     Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },
     row("sva", "sva"),
