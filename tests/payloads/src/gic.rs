@@ -11,6 +11,7 @@ use crate::memory::{read32, write32};
 const CTLR: usize = 0x0;
 const IGROUPR: usize = 0x80;
 const ISENABLER: usize = 0x100;
+const ISPENDR: usize = 0x200;
 const IPRIORITYR: usize = 0x400;
 const ITARGETSR: usize = 0x800;
 /// GICv2's CPU interface (IHI 0048, 4.4).
@@ -58,6 +59,7 @@ impl Gic {
     pub fn enable(&self, intid: u32) {
         let (word, bit, at) = ((intid / 32) as usize * 4, 1 << (intid % 32), intid as usize);
         let base = self.distributor;
+        self.prioritise(intid, 0x80);
         // SAFETY: as in `open`; the offsets are those of an interrupt's own fields.
         unsafe {
             if self.interface.is_none() {
@@ -67,11 +69,24 @@ impl Gic {
                 let old = read32(base + ITARGETSR + (at & !3)) & !(0xff << lane);
                 write32(base + ITARGETSR + (at & !3), old | 1 << lane);
             }
-            let lane = 8 * (at % 4);
-            let old = read32(base + IPRIORITYR + (at & !3)) & !(0xff << lane);
-            write32(base + IPRIORITYR + (at & !3), old | 0x80 << lane);
             write32(base + ISENABLER + word, bit);
         }
+    }
+
+    /// Sets an interrupt's priority; 0 is the most urgent.
+    pub fn prioritise(&self, intid: u32, priority: u8) {
+        let (register, lane) = (self.distributor + IPRIORITYR + (intid as usize & !3), intid % 4);
+        // SAFETY: as in `open`; the byte is the interrupt's own.
+        unsafe {
+            let old = read32(register) & !(0xff << (8 * lane));
+            write32(register, old | u32::from(priority) << (8 * lane));
+        }
+    }
+
+    /// Makes interrupts pending: those whose bits are set, of the thirty-two from 32 * `word`.
+    pub fn pend(&self, word: usize, bits: u32) {
+        // SAFETY: as in `open`.
+        unsafe { write32(self.distributor + ISPENDR + 4 * word, bits) };
     }
 
     /// Acknowledges what is pending, if anything is.

@@ -72,6 +72,8 @@ pub const ROWS: &[Row] = &[
     Row { cpu: Some("neoverse-n1"), seed: 2, ..row("isolation-neoverse-n1", "isolation") },
     Row { cpu: Some("max"), seed: 3, ..row("isolation-max", "isolation") },
     Row { gic: Some(2), seed: 4, ..row("isolation-gicv2", "isolation") },
+    row("flood", "flood"),
+    Row { gic: Some(2), ..row("flood-gicv2", "flood") },
     row("control-without-smmu", "control"),
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
