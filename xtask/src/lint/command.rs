@@ -11,8 +11,13 @@ use crate::setup;
 use crate::workspace::{TARGET, Workspace, cargo};
 
 /// What exists for the target only.
-const TARGET_ONLY: &[&str] =
-    &["palisade-boot", "palisade-qemu-virt", "palisade-rpi4", "palisade-payloads"];
+const TARGET_ONLY: &[&str] = &[
+    "palisade-boot",
+    "palisade-qemu-virt",
+    "palisade-rpi4",
+    "palisade-payloads",
+    "palisade-on-target",
+];
 
 /// Checks everything.
 pub fn lint() -> Result<ExitCode> {

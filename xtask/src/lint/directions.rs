@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu-virt", &["board", "boot", "core", "fdt", "hal"]),
     ("rpi4", &["board", "boot", "core", "fdt", "hal"]),
     ("payloads", &["abi"]),
+    ("on-target", &["boot", "hal", "mem", "pgtable"]),
     ("smmu-model", &[]),
     ("e2e", &[]),
 ];

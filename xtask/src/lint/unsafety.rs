@@ -18,6 +18,7 @@ const MAY: &[&str] = &[
     "qemu-virt",
     "rpi4",
     "payloads",
+    "on-target",
     "bench",
 ];
 

@@ -2,6 +2,7 @@
 
 mod host;
 mod long;
+mod on_target;
 mod planted;
 mod rows;
 mod run;

@@ -15,7 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, long, planted};
+use crate::test::{host, long, on_target, planted};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -56,35 +56,46 @@ fn timed(what: &str, run: impl FnOnce() -> Result<Tally>) -> Tally {
 fn qemu(workspace: &Workspace, only: &str) -> Result<Tally> {
     setup::target()?;
     let qemu = setup::qemu(None)?;
+    let mut tally = scenarios(workspace, &qemu.path, only)?;
+    tally += on_target::run(workspace, &qemu.path, only)?;
+    Ok(tally)
+}
+
+/// Plays the rows whose names hold `only`.
+fn scenarios(workspace: &Workspace, qemu: &std::path::Path, only: &str) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if !ROWS.iter().any(|row| row.name.contains(only)) {
+        return Ok(tally);
+    }
     let images = Images {
         flat: hypervisor(workspace, Board::QemuVirt)?,
         elf: hypervisor_elf(workspace, Board::QemuVirt)?,
     };
-    let paint = Paint::stdout();
-    let mut tally = Tally::default();
     for row in ROWS.iter().filter(|row| row.name.contains(only)) {
         if interrupt::asked() {
             anyhow::bail!("interrupted");
         }
         let start = Instant::now();
         let quiet = Quiet::default();
-        let result = play(workspace, &qemu.path, &images, row, &quiet);
+        let result = play(workspace, qemu, &images, row, &quiet);
         let (passed, why) = match result {
             Ok(why) => (why.is_empty(), why),
             Err(error) => (false, format!("{error:#}")),
         };
-        let word = if passed { paint.good("ok") } else { paint.bad("FAILED") };
-        say(&format!(
-            "test qemu::{} ... {word} ({:.1} s)",
-            row.name,
-            start.elapsed().as_secs_f32()
-        ));
+        announce(row.name, passed, start);
         if !passed {
             say(&format!("{why}\n--- {}'s transcript\n{}\n---", row.name, quiet.transcript()));
         }
         tally += Tally::one(passed);
     }
     Ok(tally)
+}
+
+/// The line about one test.
+pub(super) fn announce(name: &str, passed: bool, start: Instant) {
+    let paint = Paint::stdout();
+    let word = if passed { paint.good("ok") } else { paint.bad("FAILED") };
+    say(&format!("test qemu::{name} ... {word} ({:.1} s)", start.elapsed().as_secs_f32()));
 }
 
 /// The hypervisor in its two shapes.

@@ -1,0 +1,10 @@
+//! Hands the board's linker script to the linker.
+
+use std::path::Path;
+
+fn main() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../linker");
+    println!("cargo:rerun-if-changed={}", scripts.display());
+    println!("cargo:rustc-link-arg-bins=-L{}", scripts.display());
+    println!("cargo:rustc-link-arg-bins=-Tqemu-virt.ld");
+}
