@@ -41,6 +41,7 @@ mod heap;
 mod ledger;
 mod map;
 mod slot;
+mod sorted;
 mod table;
 mod tag;
 
@@ -53,5 +54,6 @@ pub use heap::Heap;
 pub use ledger::{Agent, AgentSet, Part, Proof, Scope, Ticket};
 pub use map::DirectMap;
 pub use slot::Slot;
+pub use sorted::SortedMap;
 pub use table::{FrameTables, Table, TableMemory, Words};
 pub use tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};

@@ -1,8 +1,7 @@
 //! Who holds which ASID of a space.
 
-use alloc::collections::BTreeMap;
-
 use palisade_hal::{Asid, SubstreamId};
+use palisade_mem::SortedMap;
 
 use super::space::{PasidError, TableId};
 use crate::ids::IdPool;
@@ -28,7 +27,7 @@ pub(super) enum Holder {
 #[derive(Debug)]
 pub(super) struct Asids {
     pool: IdPool,
-    holders: BTreeMap<u16, Holder>,
+    holders: SortedMap<u16, Holder>,
 }
 
 impl Asids {
@@ -36,7 +35,7 @@ impl Asids {
     /// the last number of the space is given out, and the one after it never.
     pub(super) fn new(bits: u8) -> Self {
         let max = (1u32 << bits.min(16)) - 1;
-        Self { pool: IdPool::new(max as u16), holders: BTreeMap::new() }
+        Self { pool: IdPool::new(max as u16), holders: SortedMap::new() }
     }
 
     pub(super) fn holder(&self, asid: Asid) -> Option<Holder> {

@@ -1,9 +1,9 @@
 //! A space of ASIDs and the tables that use it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 
 use palisade_hal::{Asid, SubstreamId};
+use palisade_mem::SortedMap;
 use spin::Mutex;
 
 use super::asids::{Asids, Holder};
@@ -66,8 +66,8 @@ pub(super) struct Descriptor {
 
 pub(super) struct State {
     pub(super) asids: Asids,
-    pub(super) tables: BTreeMap<TableId, Table>,
-    pub(super) descriptors: BTreeMap<ProcessKey, Descriptor>,
+    pub(super) tables: SortedMap<TableId, Table>,
+    pub(super) descriptors: SortedMap<ProcessKey, Descriptor>,
     next_table: u32,
 }
 
@@ -103,8 +103,8 @@ impl Space {
         Arc::new_cyclic(|this| Self {
             state: Mutex::new(State {
                 asids: Asids::new(bits),
-                tables: BTreeMap::new(),
-                descriptors: BTreeMap::new(),
+                tables: SortedMap::new(),
+                descriptors: SortedMap::new(),
                 next_table: 0,
             }),
             this: this.clone(),

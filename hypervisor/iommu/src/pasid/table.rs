@@ -1,10 +1,10 @@
 //! One context table as the library keeps it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_hal::{Asid, SubstreamId};
+use palisade_mem::SortedMap;
 
 use super::space::PasidError;
 use super::store::ContextStore;
@@ -41,13 +41,13 @@ pub(super) struct Counted {
 
 pub(super) struct Table {
     pub(super) store: Arc<dyn ContextStore>,
-    pub(super) entries: BTreeMap<u32, Entry>,
+    pub(super) entries: SortedMap<u32, Entry>,
     pub(super) notifiers: Vec<Counted>,
 }
 
 impl Table {
     pub(super) fn new(store: Arc<dyn ContextStore>) -> Self {
-        Self { store, entries: BTreeMap::new(), notifiers: Vec::new() }
+        Self { store, entries: SortedMap::new(), notifiers: Vec::new() }
     }
 
     pub(super) fn is_idle(&self) -> bool {

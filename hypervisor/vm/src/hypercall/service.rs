@@ -1,6 +1,5 @@
 //! The service of one VM: its devices, address spaces and bindings.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,6 +11,7 @@ use palisade_iommu::{
     Capabilities, Condition, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel,
     StreamPolicy,
 };
+use palisade_mem::SortedMap;
 use spin::Mutex;
 
 use super::check::Outcome;
@@ -51,9 +51,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) devices: Vec<ServiceDevice>,
     pub(super) groups: Vec<Shared>,
-    pub(super) processes: BTreeMap<u16, Arc<GuestProcess>>,
+    pub(super) processes: SortedMap<u16, Arc<GuestProcess>>,
     /// By index of the group and substream.
-    pub(super) bonds: BTreeMap<(usize, u32), Bond>,
+    pub(super) bonds: SortedMap<(usize, u32), Bond>,
     pub(super) ring: Option<Ring>,
     /// Stalled transactions that the guest was told of and has not answered.
     pub(super) stalls: Vec<(StreamId, u16)>,

@@ -1,7 +1,8 @@
 //! Devices, events and collections as the guest's commands have mapped them.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+
+use palisade_mem::SortedMap;
 
 /// Widest EventID: as many events as an MSI-X table has entries.
 pub const MAX_EVENT_BITS: u8 = 11;
@@ -24,7 +25,7 @@ pub(super) struct Device {
     pub id: u32,
     /// Bits of an EventID, while MAPD has given the device a table.
     pub event_bits: Option<u8>,
-    pub events: BTreeMap<u32, Event>,
+    pub events: SortedMap<u32, Event>,
 }
 
 /// Everything the queue's commands have built up.
@@ -36,7 +37,7 @@ pub(super) struct Mappings {
 
 impl Mappings {
     pub fn new(devices: impl IntoIterator<Item = u32>) -> Self {
-        let new = |id| Device { id, event_bits: None, events: BTreeMap::new() };
+        let new = |id| Device { id, event_bits: None, events: SortedMap::new() };
         Self {
             devices: devices.into_iter().map(new).collect(),
             collections: [None; 1 << COLLECTION_BITS],
@@ -63,7 +64,7 @@ impl Mappings {
     pub fn of_collection(&self, collection: u16) -> Vec<(u32, u32, Event)> {
         let mut all = Vec::new();
         for device in &self.devices {
-            for (&id, &event) in &device.events {
+            for (&id, &event) in device.events.iter() {
                 if event.collection == collection {
                     all.push((device.id, id, event));
                 }

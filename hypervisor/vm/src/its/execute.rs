@@ -83,7 +83,7 @@ impl Mappings {
         let collections = self.collections;
         let Some(device) = self.device(id) else { return false };
         // A table that is replaced takes its events with it (5.13.11).
-        while let Some((event, found)) = device.events.pop_first() {
+        while let Some((event, found)) = device.events.pop_last() {
             let vcpu = collections.get(usize::from(found.collection)).copied().flatten();
             backend.unmap_event(id, event, found.intid, vcpu.map(usize::from));
         }

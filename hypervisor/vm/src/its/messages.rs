@@ -1,9 +1,9 @@
 //! The machine's messages: the physical ITS, its LPIs, and whose each is.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use palisade_gic::its::{Its, LpiTable};
+use palisade_mem::SortedMap;
 use spin::Mutex;
 
 use crate::vgic::Vgic;
@@ -20,13 +20,13 @@ struct Route {
 pub struct Messages {
     its: Its,
     lpis: LpiTable,
-    routes: Mutex<BTreeMap<u32, Route>>,
+    routes: Mutex<SortedMap<u32, Route>>,
 }
 
 impl Messages {
     /// Over an ITS in service, whose cores are mapped.
     pub fn new(its: Its, lpis: LpiTable) -> Arc<Self> {
-        Arc::new(Self { its, lpis, routes: Mutex::new(BTreeMap::new()) })
+        Arc::new(Self { its, lpis, routes: Mutex::new(SortedMap::new()) })
     }
 
     /// The physical ITS.

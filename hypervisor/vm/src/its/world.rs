@@ -1,12 +1,12 @@
 //! A VM's translation service as a device, and the world behind it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_gic::its::ItsError;
 use palisade_hal::Ipa;
 use palisade_hal::cpu::Counter;
+use palisade_mem::SortedMap;
 use spin::Mutex;
 
 use super::{Backend, Messages, VirtualIts};
@@ -43,7 +43,7 @@ struct World {
     memory: Arc<GuestMemory>,
     cores: Vec<usize>,
     senders: Vec<Sender>,
-    events: BTreeMap<(u32, u32), Mapped>,
+    events: SortedMap<(u32, u32), Mapped>,
     failed: u64,
 }
 
@@ -62,7 +62,7 @@ impl ItsDevice {
         senders: Vec<Sender>,
     ) -> Arc<Self> {
         let its = VirtualIts::new(senders.iter().map(|sender| sender.guest));
-        let events = BTreeMap::new();
+        let events = SortedMap::new();
         let world = World { messages, vgic, memory, cores, senders, events, failed: 0 };
         Arc::new(Self { inner: Mutex::new((its, world)) })
     }

@@ -3,10 +3,10 @@
 //! What the guest's translation service maps exists here; the rest does not. Which vCPU an LPI is
 //! sent to, whether it is enabled and how urgent it is come with the mapping; the tables in the
 //! guest's memory are read by the translation service only.
-use alloc::collections::{BTreeMap, BTreeSet};
 use core::sync::atomic::Ordering;
 
 use palisade_gic::{ListRegister, LrState};
+use palisade_mem::SortedMap;
 
 use super::state::{State, Vgic};
 
@@ -37,7 +37,7 @@ pub(super) struct Lpi {
 pub(super) struct Lpis {
     /// GICR_PROPBASER: one for all vCPUs.
     pub properties: u64,
-    table: BTreeMap<u32, Lpi>,
+    table: SortedMap<u32, Lpi>,
 }
 
 /// What a redistributor holds of LPIs.
@@ -48,7 +48,7 @@ pub(super) struct Waiting {
     /// GICR_PENDBASER, read back and otherwise unused.
     pub pending_table: u64,
     /// LPIs that are pending and enabled here, and in no list register.
-    intids: BTreeSet<u32>,
+    intids: SortedMap<u32, ()>,
 }
 
 impl State {
@@ -59,7 +59,7 @@ impl State {
             let wanted = lpi.is_some_and(|lpi| {
                 lpi.pending && lpi.enabled && !lpi.listed && usize::from(lpi.vcpu) == vcpu
             });
-            if wanted && private.lpis.intids.insert(intid) {
+            if wanted && private.lpis.intids.insert(intid, ()).is_none() {
                 self.kicks |= 1 << vcpu;
             } else if !wanted {
                 private.lpis.intids.remove(&intid);
@@ -70,7 +70,7 @@ impl State {
     /// The LPIs that wait for `vcpu`, with their priority.
     pub fn waiting_lpis(&self, vcpu: usize) -> impl Iterator<Item = (u8, u32)> + '_ {
         let private = self.private.get(vcpu).filter(|private| private.lpis.on);
-        let intids = private.into_iter().flat_map(|private| &private.lpis.intids);
+        let intids = private.into_iter().flat_map(|private| private.lpis.intids.keys());
         intids.filter_map(|intid| Some((self.lpis.table.get(intid)?.priority, *intid)))
     }
 
