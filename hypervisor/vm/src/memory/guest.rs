@@ -401,7 +401,8 @@ impl GuestMemory {
         // Still attached somewhere: the VMID stays taken.
         let retired = self.iommus.retire(&self.domain, |_| proof.is_some());
         if let Err(error) = retired {
-            log::error!("VM {:?}: its domain stays: {error}", self.owner.vm_index());
+            let index = self.owner.vm_index().unwrap_or(u16::MAX);
+            log::error!("VM {index}: its domain stays: {error}");
         }
         match lost {
             0 => TornDown::Released,
