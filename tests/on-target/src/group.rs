@@ -30,7 +30,7 @@ struct Sum {
 
 /// Runs the groups of this CPU; whether every answer was right and every flip found.
 pub fn all(memory: &Memory) -> bool {
-    // ID_AA64MMFR0_EL1 (DDI 0487, D24.2.79): PARange, and TGran4_2, which is 3 with FEAT_LPA2.
+    // ID_AA64MMFR0_EL1 (DDI 0487, D24.2.88): PARange, and TGran4_2, which is 3 with FEAT_LPA2.
     let features = guest::id_register(7, 0);
     let pa_bits = match features & 0xf {
         code @ 0..=6 => [32, 36, 40, 42, 44, 48, 52][code as usize],

@@ -1,4 +1,4 @@
-//! PAR_EL1: the answer of an address translation instruction (DDI 0487, D24.2.118).
+//! PAR_EL1: the answer of an address translation instruction (DDI 0487, D24.2.142).
 
 use core::fmt;
 

@@ -169,7 +169,7 @@ impl Population {
     /// What the walker must answer.
     pub fn expected(&self, address: u64, output: Output) -> Answer {
         if self.stage2 && address >> self.pa_bits != 0 {
-            // Stage 1 is disabled: its output is its input, which is too wide (D8.2.11).
+            // Stage 1 is disabled: its output is its input, which is too wide (D8.2.12.1).
             return Answer::Fault(Kind::AddressSize, 0, false);
         }
         let Some(va) = self.inside(address) else {

@@ -6,7 +6,7 @@ use palisade_pgtable::Registers;
 
 use crate::par::Answer;
 
-/// SCTLR_EL1 (DDI 0487, D24.2.130): the RES1 bits of v8.0.
+/// SCTLR_EL1 (DDI 0487, D24.2.175): the RES1 bits of v8.0.
 const SCTLR: u64 = 0x30d0_0800;
 /// M and C.
 const SCTLR_ON: u64 = 1 | 1 << 2;
@@ -14,7 +14,7 @@ const SCTLR_ON: u64 = 1 | 1 << 2;
 const VTCR_PS: u64 = 0b111 << 16;
 /// The bit of VTCR_EL2 that is RES1; an IOMMU's values do not have it.
 const VTCR_RES1: u64 = 1 << 31;
-/// IPS of TCR_EL1 (D24.2.211).
+/// IPS of TCR_EL1 (D24.2.194).
 const TCR_IPS: u64 = 0b111 << 32;
 
 /// The output size that the registers hold.
