@@ -10,15 +10,15 @@ use crate::setup::packages::Release;
 use crate::setup::rights::Rights;
 
 const PACKAGE: &str = "qemu-system-arm";
-const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What a person would type.
 pub fn advice(release: &Release) -> String {
     if release.wants_backports() {
         let list = "/etc/apt/sources.list.d/backports.list";
+        let mirror = archive(&system_sources()).unwrap_or_else(|| "YOUR-DEBIAN-MIRROR".to_owned());
         format!(
-            "echo 'deb {MIRROR} bookworm-backports main' | sudo tee {list} && sudo apt-get update \
+            "echo 'deb {mirror} bookworm-backports main' | sudo tee {list} && sudo apt-get update \
              && sudo apt-get install -y -t bookworm-backports {PACKAGE}"
         )
     } else {
@@ -77,7 +77,7 @@ fn private(folder: &Path, release: &Release) -> Result<Vec<String>> {
         fs::create_dir_all(sub)?;
     }
     let sources = folder.join("sources.list");
-    fs::write(&sources, self::sources(&system_sources(), &release.codename))?;
+    fs::write(&sources, self::sources(&system_sources(), &release.codename)?)?;
     let pairs = [
         ("Dir::Etc::sourcelist", sources.as_path()),
         ("Dir::Etc::sourceparts", &parts),
@@ -94,7 +94,7 @@ fn private(folder: &Path, release: &Release) -> Result<Vec<String>> {
 
 /// Sources for `codename` alone, from the system's own mirror.
 pub fn mirror(codename: &str) -> Result<String> {
-    let text = sources(&system_sources(), codename);
+    let text = sources(&system_sources(), codename)?;
     let main: Vec<&str> =
         text.lines().filter(|line| line.ends_with(&format!(" {codename} main"))).collect();
     Ok(main.first().map_or(text.clone(), |line| format!("{line}\n")))
@@ -111,16 +111,50 @@ fn system_sources() -> String {
 }
 
 /// Sources of the release as the system has them (a local mirror stays in use), and backports.
-fn sources(system: &str, codename: &str) -> String {
+///
+/// # Errors
+/// The system's apt knows no Debian archive.
+fn sources(system: &str, codename: &str) -> Result<String> {
     let mut found: Vec<(String, String)> = Vec::new();
-    let mut take = |uri: &str, suite: &str| {
+    for (uri, suite) in pairs(system) {
         let ours = suite == codename
             || suite
                 .strip_prefix(codename)
                 .is_some_and(|rest| matches!(rest, "-updates" | "-security" | "-backports"));
-        let pair = (uri.to_owned(), suite.to_owned());
-        if ours && uri.contains("debian") && uri.contains("://") && !found.contains(&pair) {
+        let pair = (uri, suite);
+        if ours && pair.0.contains("debian") && !found.contains(&pair) {
             found.push(pair);
+        }
+    }
+    let main = found.iter().find(|(_, suite)| suite == codename).map(|(uri, _)| uri.clone());
+    let mirror = main
+        .or_else(|| archive(system))
+        .context("apt has no source of Debian's packages; add one to /etc/apt/sources.list")?;
+    for suite in [codename.to_owned(), format!("{codename}-backports")] {
+        if !found.iter().any(|(_, known)| *known == suite) {
+            found.push((mirror.clone(), suite));
+        }
+    }
+    let signed = if Path::new(KEYRING).is_file() {
+        format!("[signed-by={KEYRING}] ")
+    } else {
+        String::new()
+    };
+    Ok(found.iter().map(|(uri, suite)| format!("deb {signed}{uri} {suite} main\n")).collect())
+}
+
+/// The first archive of Debian's that the system's apt knows, whatever the release.
+fn archive(system: &str) -> Option<String> {
+    let is_archive = |uri: &String| uri.contains("debian") && !uri.contains("security");
+    pairs(system).into_iter().map(|(uri, _)| uri).find(is_archive)
+}
+
+/// Every URI and suite of the system's sources.
+fn pairs(system: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut take = |uri: &str, suite: &str| {
+        if uri.contains("://") {
+            found.push((uri.to_owned(), suite.to_owned()));
         }
     };
     // One-line style: deb [options] URI SUITE COMPONENTS
@@ -146,21 +180,7 @@ fn sources(system: &str, codename: &str) -> String {
             }
         }
     }
-    if !found.iter().any(|(_, suite)| suite == codename) {
-        found.push((MIRROR.to_owned(), codename.to_owned()));
-    }
-    let main = found.iter().find(|(_, suite)| suite == codename);
-    let mirror = main.map_or(MIRROR.to_owned(), |(uri, _)| uri.clone());
-    let backports = (mirror, format!("{codename}-backports"));
-    if !found.iter().any(|(_, suite)| *suite == backports.1) {
-        found.push(backports);
-    }
-    let signed = if Path::new(KEYRING).is_file() {
-        format!("[signed-by={KEYRING}] ")
-    } else {
-        String::new()
-    };
-    found.iter().map(|(uri, suite)| format!("deb {signed}{uri} {suite} main\n")).collect()
+    found
 }
 
 #[cfg(test)]
@@ -174,7 +194,7 @@ mod tests {
                       Types: deb\nURIs: http://security.example/debian-security\n\
                       Suites: bookworm-security\nComponents: main\n\n\
                       Types: deb\nURIs: https://deb.example/node\nSuites: nodistro\n";
-        let text = sources(system, "bookworm");
+        let text = sources(system, "bookworm").unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(text.contains("http://mirror.example/debian bookworm main"));
@@ -183,9 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn without_sources_the_default_mirror_serves() {
-        let text = sources("", "bookworm");
-        assert!(text.contains(&format!("{MIRROR} bookworm main")));
-        assert!(text.contains(&format!("{MIRROR} bookworm-backports main")));
+    fn another_release_is_had_from_the_same_archive() {
+        let system = "deb http://mirror.example/debian trixie main\n";
+        let text = sources(system, "bookworm").unwrap();
+        assert!(text.contains("http://mirror.example/debian bookworm main"));
+        assert!(text.contains("http://mirror.example/debian bookworm-backports main"));
+        assert!(sources("", "bookworm").is_err());
     }
 }
