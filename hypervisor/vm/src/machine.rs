@@ -223,6 +223,20 @@ impl Vm {
         }
     }
 
+    /// One more of its devices may send messages, if it has a translation service at all.
+    pub fn add_sender(&self, sender: Sender) {
+        if let Some((_, its)) = &self.messages {
+            its.add_sender(sender);
+        }
+    }
+
+    /// Takes the messages of the device that it knows as `guest` away, while it runs.
+    pub fn remove_sender(&self, guest: u32) {
+        if let Some((_, its)) = &self.messages {
+            its.remove_sender(guest);
+        }
+    }
+
     /// A physical LPI was taken on one of its cores.
     pub(crate) fn raise(&self, lpi: u32) {
         if let Some((messages, _)) = &self.messages {

@@ -200,6 +200,25 @@ fn one_device_moves_while_the_others_stay() {
 }
 
 #[test]
+fn only_a_device_that_nobody_owns_is_reset() {
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let reset = |bdf| rig.book.reset_unowned(at(bdf), &rig.iommus, &*rig.clock);
+    assert_eq!(reset(NVME), Ok(true), "before its first owner");
+    rig.assign(0, &domain, &[device(NVME, 8)]).expect("assigned");
+    let resets = rig.bus.resets(NVME);
+    assert_eq!(reset(NVME), Err(Refusal::Claimed { device: at(NVME), vm: 0 }));
+    assert_eq!(rig.bus.resets(NVME), resets, "untouched");
+    assert_eq!(rig.state(NVME), StreamState::Stage2);
+    rig.take_back(0);
+    rig.master(NVME, true);
+    assert_eq!(reset(NVME), Ok(true));
+    assert_eq!(rig.bus.resets(NVME), resets + 2);
+    assert_eq!(rig.bus.peek32(NVME, header::COMMAND) as u16 & header::COMMAND_MASTER, 0);
+    assert_eq!(reset(0x0700), Err(Refusal::Absent(at(0x0700))));
+}
+
+#[test]
 fn a_vm_that_starts_anew_keeps_its_devices_but_not_their_state() {
     let rig = rig(ports(), Some(FakeDriver::new()));
     let (_, domain) = rig.domain(0);

@@ -1,8 +1,9 @@
 //! The control frame of the virtual ITS (IHI 0069, 12.19).
 
 use palisade_gic::its::Command;
+use palisade_mem::SortedMap;
 
-use super::devices::{COLLECTION_BITS, MAX_EVENT_BITS, Mappings};
+use super::devices::{COLLECTION_BITS, Device, MAX_EVENT_BITS, Mappings};
 use super::{Backend, COMMANDS_PER_EXIT};
 
 const CTLR: u64 = 0x0000;
@@ -159,6 +160,21 @@ impl VirtualIts {
             self.mappings.execute(unmap, backend);
         }
         *self = Self::new(ids);
+    }
+
+    /// The VM gets a device.
+    pub fn add_device(&mut self, id: u32) {
+        if self.mappings.device(id).is_none() {
+            self.mappings.devices.push(Device { id, event_bits: None, events: SortedMap::new() });
+        }
+    }
+
+    /// The VM loses a device, with every event that it was given. Commands that name it make no
+    /// sense from now on.
+    pub fn remove_device(&mut self, id: u32, backend: &mut impl Backend) {
+        let unmap = Command::Mapd { device: id, event_bits: 1, table: 0, valid: false };
+        self.mappings.execute(unmap, backend);
+        self.mappings.devices.retain(|device| device.id != id);
     }
 
     fn control(&self) -> u32 {

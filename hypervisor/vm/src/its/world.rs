@@ -74,6 +74,25 @@ impl ItsDevice {
         its.reset(world);
     }
 
+    /// Its VM gets a device; whoever stood there before is gone first.
+    pub fn add_sender(&self, sender: Sender) {
+        let mut inner = self.inner.lock();
+        let (its, world) = &mut *inner;
+        if world.physical(sender.guest).is_none() {
+            world.senders.push(sender);
+            its.add_device(sender.guest);
+        }
+    }
+
+    /// Its VM loses the device that it knows as `guest`: none of its messages reaches the VM
+    /// when this returns, and its events are nobody's.
+    pub fn remove_sender(&self, guest: u32) {
+        let mut inner = self.inner.lock();
+        let (its, world) = &mut *inner;
+        its.remove_device(guest, world);
+        world.senders.retain(|sender| sender.guest != guest);
+    }
+
     /// Commands that were refused, and requests that the physical ITS did not carry out.
     pub fn refused(&self) -> (u64, u64) {
         let inner = self.inner.lock();

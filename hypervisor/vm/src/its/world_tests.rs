@@ -123,6 +123,27 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
     assert_eq!(gic.guest_acknowledge(), Some(8200));
     assert!(!messages.raise(FIRST_LPI + 1), "nobody's");
 
+    // The device goes while the VM runs, and comes back.
+    device.remove_sender(8);
+    assert_eq!(messages.lpis().in_use(), 0);
+    assert!(!messages.raise(FIRST_LPI), "the device is gone");
+    let put = |index: u64, command: [u64; 4]| {
+        for (part, word) in command.iter().enumerate() {
+            let place = QUEUE + 32 * index + 8 * part as u64;
+            assert!(memory.write(Ipa::new(place), &word.to_le_bytes()));
+        }
+        device.write(at(0x88), (index + 1) * 32);
+    };
+    put(4, commands[1]);
+    assert_eq!(device.refused(), (2, 0), "no device of its own any more");
+    device.add_sender(Sender { guest: 8, physical: 0x200 });
+    put(5, commands[2]);
+    assert_eq!(device.refused(), (3, 0), "what it had mapped is gone");
+    put(6, commands[1]);
+    put(7, commands[2]);
+    assert_eq!(device.refused(), (3, 0));
+    assert_eq!(messages.lpis().in_use(), 1);
+
     device.reset();
     assert_eq!(messages.lpis().in_use(), 0);
     assert!(!messages.raise(FIRST_LPI), "it ended");

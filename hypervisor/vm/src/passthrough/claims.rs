@@ -100,6 +100,13 @@ impl Passthrough {
         self.rows.lock().clone()
     }
 
+    /// How long a device may still access memory after its owner lost it, in milliseconds, as
+    /// the manifest of an owner said; 0 where nobody has.
+    pub fn settle_ms(&self, address: Address) -> u32 {
+        let rows = self.rows.lock();
+        rows.iter().find(|row| row.address == address).map_or(0, |row| row.settle_ms)
+    }
+
     /// Finds an endpoint that a VM may own.
     pub(super) fn find(&self, address: Address) -> Result<Found<'_>, Refusal> {
         let found = self.buses.iter().find_map(|bus| {

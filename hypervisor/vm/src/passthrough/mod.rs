@@ -11,6 +11,7 @@
 //! mastering goes off, the device is reset and seen idle, and is free. Before its first owner a
 //! device goes through the same, for nobody knows what it did before.
 
+mod again;
 mod assign;
 mod claims;
 mod plain;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_pci::regs::{capability, express, header, msi, msix, power};
-use palisade_pci::{BarKind, Capability, Config, Error, Function, Topology};
+use palisade_pci::{Address, BarKind, Capability, Config, Error, Function, Topology};
 
 use super::layout;
 use super::shadow::Shadow;
@@ -93,6 +93,11 @@ impl VirtualFunction {
         let flr = function.express.filter(|express| express.flr);
         let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
         Ok(Self { guest, shadow, windows, power, flr, decoding: false, topology })
+    }
+
+    /// Where it really is.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.function().map(|function| function.address)
     }
 
     fn function(&self) -> Option<&Function> {

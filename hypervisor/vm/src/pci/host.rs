@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_pci::Topology;
+use palisade_pci::{Address, Topology};
 use spin::Mutex;
 
 use super::function::{BarMap, Guest, VirtualFunction};
@@ -139,6 +139,12 @@ impl PciHost {
     /// The functions, in no order.
     pub fn guests(&self) -> Vec<Guest> {
         self.slots.lock().functions.iter().map(|function| function.guest).collect()
+    }
+
+    /// The functions with where they really are, in no order.
+    pub fn places(&self) -> Vec<(Address, Guest)> {
+        let slots = self.slots.lock();
+        slots.functions.iter().filter_map(|each| Some((each.address()?, each.guest))).collect()
     }
 
     /// Where BARs are mapped now: first IPA and bytes.
