@@ -27,6 +27,8 @@ const PATIENCE: u64 = 20_000;
 const PL011_BYTES: u64 = 0x1000;
 /// Longest guest line that plain mode keeps together.
 const LINE: usize = 160;
+/// Ctrl-]: in plain mode, from the first VM's console to the operator's prompt and back.
+pub(crate) const ESCAPE: u8 = 0x1d;
 /// Input bytes handled at once.
 const BURST: usize = 256;
 
@@ -38,6 +40,8 @@ pub(crate) struct Console {
     stuck: bool,
     vms: Vec<Guest>,
     input: Demux,
+    /// Plain mode: what is typed is the operator's.
+    prompt: bool,
 }
 
 /// A VM's name and the line it has begun, for plain mode.
@@ -52,6 +56,7 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     stuck: false,
     vms: Vec::new(),
     input: Demux::new(),
+    prompt: false,
 });
 
 /// Opens the UART that the device tree names.
@@ -116,6 +121,14 @@ pub(crate) fn report(line: &[u8]) {
     }
 }
 
+/// Shows an operator what was typed; nothing where the other end shows it itself.
+pub(crate) fn echo(bytes: &[u8]) {
+    let mut console = CONSOLE.lock();
+    if !console.mux {
+        console.plain(bytes);
+    }
+}
+
 /// Whether the report has a channel.
 pub(crate) fn is_muxed() -> bool {
     CONSOLE.lock().mux
@@ -150,8 +163,8 @@ pub(crate) fn enable_input() {
     }
 }
 
-/// Takes what has arrived and hands it out with its channel; in plain mode all
-/// input is the first VM's. `each` runs without the lock.
+/// Takes what has arrived and hands it out with its channel; in plain mode the
+/// input is the first VM's, and after [`ESCAPE`] the operator's. `each` runs without the lock.
 pub(crate) fn poll(mut each: impl FnMut(u8, u8)) {
     let mut bytes = ArrayVec::<(u8, u8), BURST>::new();
     {
@@ -162,7 +175,14 @@ pub(crate) fn poll(mut each: impl FnMut(u8, u8)) {
         for _ in 0..BURST {
             match uart.read_word() {
                 Ok(Some(byte)) if console.mux => bytes.extend(console.input.push(byte)),
-                Ok(Some(byte)) => bytes.push((mux::FIRST_VM, byte)),
+                Ok(Some(byte)) => {
+                    console.prompt ^= byte == ESCAPE;
+                    match console.prompt {
+                        true => bytes.push((mux::LOG, byte)),
+                        false if byte == ESCAPE => {}
+                        false => bytes.push((mux::FIRST_VM, byte)),
+                    }
+                }
                 Ok(None) => break,
                 // A line error costs the byte that had it.
                 Err(_) => {}

@@ -1,6 +1,7 @@
 //! The guest interface of a VM whose devices an SMMU confines.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use palisade_iommu::{DeviceId, Error, Owner, StreamPolicy};
 use palisade_vm::hypercall::{Service, ServiceDevice};
@@ -21,21 +22,31 @@ pub(crate) fn service(
     memory: &Arc<GuestMemory>,
     assigned: &[Assigned],
 ) -> Result<Option<Arc<Service>>, Error> {
-    let mut devices = alloc::vec::Vec::new();
-    let mut asid_bits = 16;
-    for device in assigned.iter().filter(|device| device.isolated) {
-        let id = DeviceId::new(device.address.number());
-        let group = system.iommus.group_of(id)?;
-        asid_bits = asid_bits.min(group.instance().capabilities().asid_bits);
-        let streams = system.iommus.streams_of(id)?;
-        let number = u32::from(device.guest.bdf);
-        devices.push(ServiceDevice { number, group, streams, policy: StreamPolicy::default() });
-    }
+    let isolated = assigned.iter().filter(|device| device.isolated);
+    let devices: Result<Vec<ServiceDevice>, Error> =
+        isolated.map(|one| device(system, one)).collect();
+    let devices = devices?;
     if devices.is_empty() {
         return Ok(None);
     }
+    // A device that comes later may stand behind any of them.
+    let instances = system.iommus.instances();
+    let bits = instances.iter().map(|instance| instance.capabilities().asid_bits);
+    let asid_bits = bits.min().unwrap_or(16).min(16);
     let (iommus, memory) = (system.iommus.clone(), memory.clone());
     let service = Service::new(iommus, owner, memory.clone(), memory, layout::IPA_BITS, asid_bits);
     devices.into_iter().for_each(|device| service.add_device(device));
     Ok(Some(Arc::new(service)))
+}
+
+/// What the service of its VM needs to know of a device.
+///
+/// # Errors
+/// The IOMMU core does not know it.
+pub(crate) fn device(system: &System, device: &Assigned) -> Result<ServiceDevice, Error> {
+    let id = DeviceId::new(device.address.number());
+    let group = system.iommus.group_of(id)?;
+    let streams = system.iommus.streams_of(id)?;
+    let number = u32::from(device.guest.bdf);
+    Ok(ServiceDevice { number, group, streams, policy: StreamPolicy::default() })
 }

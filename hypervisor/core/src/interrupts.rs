@@ -92,7 +92,7 @@ pub(crate) fn claim_all(system: &System) {
 
 /// Handles interrupt `intid` if it is one of the hypervisor's own lines; answers
 /// whether it was.
-pub(crate) fn handle(system: &System, intid: u32) -> bool {
+pub(crate) fn handle(system: &'static System, intid: u32) -> bool {
     let is = |line: Option<Interrupt>| line.is_some_and(|line| line.intid == intid);
     let board = system.board;
     if board.uart.as_ref().is_some_and(|uart| is(uart.interrupt)) {

@@ -38,6 +38,13 @@ impl Record {
         self
     }
 
+    /// Adds true or false.
+    pub(crate) fn flag(mut self, key: &str, value: bool) -> Self {
+        self.key(key);
+        self.raw(if value { "true" } else { "false" });
+        self
+    }
+
     /// Adds a number, or null.
     pub(crate) fn maybe(mut self, key: &str, value: Option<u64>) -> Self {
         match value {
@@ -143,11 +150,12 @@ mod tests {
             .number("b", 7)
             .maybe("c", None)
             .address("d", 0x40)
+            .flag("h", true)
             .bytes("e", &[1, 0xff])
             .maybe_text("f", Some("g"));
         assert_eq!(
             json(record),
-            "{\"type\":\"t\",\"a\":\"x\\\"\\\\\\u000a\",\"b\":7,\"c\":null,\"d\":\"0x40\",\
+            "{\"type\":\"t\",\"a\":\"x\\\"\\\\\\u000a\",\"b\":7,\"c\":null,\"d\":\"0x40\",\"h\":true,\
              \"e\":\"01ff\",\"f\":\"g\"}"
         );
     }

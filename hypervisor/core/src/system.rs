@@ -13,7 +13,7 @@ use palisade_vm::passthrough::{Passthrough, PlainBook};
 use spin::Once;
 
 use crate::unit::Unit;
-use crate::{mux, posture};
+use crate::{mux, operator, posture};
 
 /// The instances of everything there is one of.
 pub(crate) struct System {
@@ -90,8 +90,11 @@ impl System {
         }
     }
 
-    /// A byte that came in on the wire: for the VM whose channel it is.
-    pub(crate) fn input(&self, channel: u8, byte: u8) {
+    /// A byte that came in on the wire: for the operator's prompt, or the VM whose channel it is.
+    pub(crate) fn input(&'static self, channel: u8, byte: u8) {
+        if channel == mux::LOG {
+            return operator::key(self, byte);
+        }
         let Some(vm) = channel.checked_sub(mux::FIRST_VM) else { return };
         if let Some(unit) = self.units().iter().find(|unit| unit.vm.index() == usize::from(vm)) {
             // What the guest does not take in time is lost, as on a real line.

@@ -19,6 +19,7 @@ use palisade_vm::passthrough::{Assigned, PlainRefusal, PlainSet, Refusal, Reques
 use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost};
 use palisade_vm::pl011::Console;
 use palisade_vm::{CAUSES, Life, Vm, VmConfig, VmError, Wires, layout};
+use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use crate::report::Record;
@@ -78,6 +79,8 @@ pub(crate) struct Unit {
     pub(crate) pci: Arc<PciHost>,
     /// Everything was taken from it.
     gone: AtomicBool,
+    /// Held while its devices change; true once nothing may change any more.
+    closed: Mutex<bool>,
 }
 
 /// Guests' bytes go out as they come.
@@ -200,7 +203,16 @@ fn furnish(
         vm.set_service(service);
     }
     let boot = load(manifest, &vm, &plain)?;
-    Ok(Unit { vm, manifest, plain, boot, owner, pci, gone: AtomicBool::new(false) })
+    Ok(Unit {
+        vm,
+        manifest,
+        plain,
+        boot,
+        owner,
+        pci,
+        gone: AtomicBool::new(false),
+        closed: Mutex::new(false),
+    })
 }
 
 /// Copies the images into the VM's memory.
@@ -224,7 +236,7 @@ fn load(manifest: &Manifest<'_>, vm: &Vm, plain: &PlainSet<'_>) -> Result<Boot, 
 }
 
 /// Sends a device's wire to the VM's first core, and on to the guest.
-fn wire(system: &System, vm: &Vm, device: &Assigned) {
+pub(crate) fn wire(system: &System, vm: &Vm, device: &Assigned) {
     let Some((line, guest)) = device.wire else { return };
     vm.vgic().link(guest, line.intid);
     let core = vm.cores().first().copied().unwrap_or(0);
@@ -241,6 +253,7 @@ impl Unit {
 
     /// Loads the images anew and starts the first vCPU; answers whether that went well.
     pub(crate) fn restart(&self, system: &System) -> bool {
+        let _devices = self.closed.lock();
         // Its devices stay its own, but not what its last kernel made of them.
         self.pci.reset();
         if let Some(service) = self.vm.service() {
@@ -255,6 +268,18 @@ impl Unit {
         }
         self.boot(system);
         true
+    }
+
+    /// Keeps its devices as they are, but for what the caller does; none if it does not run.
+    /// Lock order: before the book of devices.
+    pub(crate) fn hold(&self) -> Option<MutexGuard<'_, bool>> {
+        let closed = self.closed.lock();
+        (!*closed && self.vm.life() == Life::Running).then_some(closed)
+    }
+
+    /// Nothing comes to it or leaves it from now on but by the core that ends it.
+    pub(crate) fn close(&self) {
+        *self.closed.lock() = true;
     }
 
     /// Tells where the VM stands.

@@ -34,7 +34,7 @@ pub(crate) fn all_ended() -> bool {
 }
 
 /// Sleeps until an interrupt is pending, and handles what is.
-pub(crate) fn nap(system: &System) {
+pub(crate) fn nap(system: &'static System) {
     cpu::wfi();
     for _ in 0..BOUND {
         let Some(ack) = system.gic.acknowledge() else { return };
@@ -86,11 +86,13 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
     unit.tell_counters();
     unit.tell(state, None);
+    // From here on the operator moves nothing in or out.
+    unit.close();
     unit.unwire(system);
     unit.vm.silence();
     unit.pci.clear();
     let index = unit.vm.index() as u16;
-    let watch = Watch { system, told: Cell::new(false) };
+    let watch = Watch::new(system);
     for device in system.book.take_back(index, &system.iommus, &watch) {
         log::info!("device {}: {}", device.address, device.condition.name());
     }
@@ -117,9 +119,16 @@ fn left(system: &System, unit: &Unit) {
 
 /// The counter, for the waits of a device's return: the first of them begins when
 /// every stream aborts, which is the moment to tell of the quarantine.
-struct Watch {
+pub(crate) struct Watch {
     system: &'static System,
     told: Cell<bool>,
+}
+
+impl Watch {
+    /// Nothing is told yet.
+    pub(crate) fn new(system: &'static System) -> Self {
+        Self { system, told: Cell::new(false) }
+    }
 }
 
 impl Env for Watch {
