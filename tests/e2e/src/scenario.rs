@@ -68,6 +68,8 @@ pub enum Driver {
     Linux,
     /// A guest shares address spaces with its device.
     Sva,
+    /// The operator moves devices between VMs that run.
+    Reassign,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }

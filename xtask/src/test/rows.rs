@@ -78,6 +78,7 @@ pub const ROWS: &[Row] = &[
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
     row("refused-one-by-one", "refused-vms"),
+    row("reassign", "reassign"),
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),

@@ -51,7 +51,12 @@ pub fn expected(seed: u64, bytes: u64) -> u64 {
 
 /// Lets the payload write and read back everything; gives its check.
 pub fn write(session: &mut Session, seed: u64, name: &str) -> Result<Check> {
-    let answer = session.command(VM, &format!("write {seed} {BYTES}"), Duration::from_secs(60))?;
+    write_by(session, VM, seed, name)
+}
+
+/// The same of any VM with this payload.
+pub fn write_by(session: &mut Session, vm: &str, seed: u64, name: &str) -> Result<Check> {
+    let answer = session.command(vm, &format!("write {seed} {BYTES}"), Duration::from_secs(60))?;
     let wanted = expected(seed, BYTES);
     let (bytes, sum) = (field(&answer, "bytes"), field(&answer, "sum"));
     let passed = bytes == Some(BYTES) && sum == Some(wanted);
@@ -93,8 +98,13 @@ pub fn image(path: &Path, seed: u64, name: &str) -> Result<Check> {
 
 /// Lets the payload read part of the disk again; true when it is still right.
 pub fn alive(session: &mut Session, seed: u64, sector: u64, sectors: u64) -> Result<bool> {
+    read(session, VM, seed, sector, sectors)
+}
+
+/// The same of any VM with this payload.
+pub fn read(session: &mut Session, vm: &str, seed: u64, sector: u64, sectors: u64) -> Result<bool> {
     let command = format!("read {sector} {sectors}");
-    let answer = session.command(VM, &command, Duration::from_secs(20))?;
+    let answer = session.command(vm, &command, Duration::from_secs(60))?;
     let words = sector * WORDS_PER_SECTOR..(sector + sectors) * WORDS_PER_SECTOR;
     let wanted = words.fold(EMPTY, |sum, n| mix(sum, word(seed, n)));
     Ok(field(&answer, "sum") == Some(wanted))

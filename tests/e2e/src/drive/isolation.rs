@@ -147,7 +147,7 @@ fn quarantined(session: &mut Session, mark: usize) -> Result<Check> {
 }
 
 /// At the end every stream aborts and nobody owns anything.
-fn all_abort(session: &Session) -> Check {
+pub fn all_abort(session: &Session) -> Check {
     let posture = session.records.posture();
     let aborts = !posture.is_empty()
         && posture

@@ -10,6 +10,8 @@ mod honest;
 mod isolation;
 mod job;
 mod linux;
+mod operator;
+mod reassign;
 mod states;
 mod sva;
 

@@ -50,8 +50,20 @@ fn main(platform: &Platform<'_>) {
         let line = Line::read();
         let mut words = Words::new(line.text());
         let verb = words.word();
-        if verb == "off" {
-            return;
+        match verb {
+            "off" => return,
+            // The device is about to go, or has come: both while we run.
+            "close" => {
+                disk = None;
+                println!("ok");
+                continue;
+            }
+            "open" => {
+                disk = open(platform);
+                println!("ok sectors={}", disk.as_ref().map_or(0, Disk::capacity));
+                continue;
+            }
+            _ => {}
         }
         if obey(disk.as_mut(), buffer, verb, &mut words).is_none() {
             println!("err {}", line.text());
