@@ -55,12 +55,43 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             return Err(Error::Unaligned(iova));
         }
         let entries = count << if run { F::run(T) } else { 0 };
-        let done = self.unmap_entries::<T>(va, entries, gather)?;
+        let mut done = self.unmap_entries::<T>(va, entries, gather)?;
+        if run && done < entries {
+            done = self.unmap_sparse::<T>(va, entries, done, gather)?;
+        }
         if done > 0 {
             let last = va + ((done as u64) << F::shift(T)) - 1;
             gather.add(va | self.base, last | self.base, 1 << F::shift(F::LAST));
         }
         Ok((done as u64) << F::shift(T))
+    }
+
+    /// Goes on behind a hole at entry `done`: a unit the size of a run that had
+    /// something in it goes as a whole, one with nothing in it is where it ends.
+    #[cold]
+    #[inline(never)]
+    fn unmap_sparse<const T: i8>(
+        &self,
+        va: u64,
+        entries: usize,
+        mut done: usize,
+        gather: &mut Gather<'_>,
+    ) -> Result<usize, Error> {
+        let span = 1usize << F::run(T);
+        while done < entries {
+            let unit = done & !(span - 1);
+            let hole = va + ((done as u64) << F::shift(T));
+            let rest = ((unit + span - done) as u64) << F::shift(T);
+            if self.unmap_all(self.iova(hole), rest, gather)? == 0 && unit == done {
+                break;
+            }
+            done = unit + span;
+            if done < entries {
+                let next = va + ((done as u64) << F::shift(T));
+                done += self.unmap_entries::<T>(next, entries - done, gather)?;
+            }
+        }
+        Ok(done)
     }
 
     /// Unmaps `entries` entries of level `T` and answers how many there were

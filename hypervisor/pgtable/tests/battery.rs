@@ -150,3 +150,19 @@ fn quirks_views_and_options() {
         }
     }
 }
+
+#[test]
+fn a_large_page_mapped_in_part_is_unmapped_whole() {
+    let machine = Machine::new(512);
+    let mut table = machine.alloc(&Config::new(FormatId::ArmV7s)).unwrap();
+    let at = |nth: u64| (Iova::new(nth << 12), PhysAddr::new(nth << 12));
+    // A full large page, one with holes at both ends, nothing, and one that must stay.
+    for nth in (0..16).chain([20, 22]).chain([48]) {
+        let (iova, pa) = at(nth);
+        table.map_pages(iova, pa, 1 << 12, 1, Prot::MEMORY).unwrap();
+    }
+    assert_eq!(machine.unmap(&mut *table, 0, 1 << 16, 4), 2 << 16);
+    assert_eq!((0..48).find_map(|nth| table.iova_to_phys(at(nth).0)), None);
+    assert_eq!(table.iova_to_phys(at(48).0), Some(at(48).1));
+    machine.free(table);
+}
