@@ -9,6 +9,7 @@
 mod clock;
 mod extent;
 mod firmware;
+pub mod fuzz;
 mod ledger;
 mod machine;
 mod ownership;
