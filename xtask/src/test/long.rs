@@ -1,6 +1,5 @@
 //! What only the long mode runs beside the planted faults: Miri, and every fuzz target there is.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
@@ -13,6 +12,8 @@ use crate::workspace::Workspace;
 const NIGHTLY: &str = "nightly";
 /// Rooms whose tests Miri runs.
 const MIRI: &[&str] = &["palisade-pgtable"];
+/// Where the fuzz targets are.
+const FUZZ: &str = "tests/fuzz";
 /// Seconds for each fuzz target.
 const FUZZING: u32 = 600;
 
@@ -36,19 +37,33 @@ pub fn miri(workspace: &Workspace) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Runs every fuzz target of every room's fuzz folder.
+/// Runs every fuzz target. What it finds stays in the target directory: new inputs in
+/// `fuzz/corpus`, failing ones in `fuzz/artifacts`.
 pub fn fuzz(workspace: &Workspace) -> Result<Tally> {
     let mut tally = Tally::default();
-    for (folder, target) in targets(workspace) {
-        let ready = nightly(workspace, &["fuzz", "--version"]).stdout(Stdio::null()).status();
-        if !ready.is_ok_and(|status| status.success()) {
-            say(&format!("skipped: fuzz {target}; get it with: cargo install cargo-fuzz"));
+    let targets = targets(workspace);
+    if !targets.is_empty() && !ready(workspace) {
+        for target in targets {
+            say(&format!(
+                "skipped: fuzz {target}; get it with: cargo install cargo-fuzz, rustup toolchain \
+                 install nightly"
+            ));
             tally += Tally { skipped: 1, ..Tally::default() };
-            continue;
         }
-        let seconds = format!("-max_total_time={FUZZING}");
-        let passed = nightly(workspace, &["fuzz", "run", &target, "--", &seconds])
-            .current_dir(folder)
+        return Ok(tally);
+    }
+    for target in targets {
+        let kept = |what: &str| workspace.target.join("fuzz").join(what).join(&target);
+        let (found, failing) = (kept("corpus"), kept("artifacts"));
+        std::fs::create_dir_all(&found)?;
+        std::fs::create_dir_all(&failing)?;
+        // New inputs go to the first folder; the second is the one that is checked in.
+        let passed = nightly(workspace, &["fuzz", "run", "--fuzz-dir", FUZZ, &target])
+            .arg(&found)
+            .arg(workspace.root.join(FUZZ).join("corpus").join(&target))
+            .arg("--")
+            .arg(format!("-max_total_time={FUZZING}"))
+            .arg(format!("-artifact_prefix={}/", failing.display()))
             .status()?
             .success();
         say(&format!("test fuzz::{target} ... {}", if passed { "ok" } else { "FAILED" }));
@@ -57,20 +72,23 @@ pub fn fuzz(workspace: &Workspace) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The rooms with a fuzz folder, and the names of its targets.
-fn targets(workspace: &Workspace) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    for package in &workspace.packages {
-        let Some(folder) = package.manifest_path.parent() else { continue };
-        let files = std::fs::read_dir(folder.join("fuzz/fuzz_targets")).into_iter().flatten();
-        for path in files.flatten().map(|entry| entry.path()) {
-            if path.extension().is_some_and(|extension| extension == "rs")
-                && let Some(name) = path.file_stem().and_then(|name| name.to_str())
-            {
-                found.push((folder.to_path_buf(), name.to_owned()));
-            }
-        }
-    }
+/// Whether cargo-fuzz and its toolchain are there; installs what it can.
+fn ready(workspace: &Workspace) -> bool {
+    let works = |arguments: &[&str]| {
+        let status = nightly(workspace, arguments).stdout(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    works(&["--version"])
+        && (works(&["fuzz", "--version"]) || works(&["install", "--locked", "cargo-fuzz"]))
+}
+
+/// The names of the targets.
+fn targets(workspace: &Workspace) -> Vec<String> {
+    let folder = workspace.root.join(FUZZ).join("fuzz_targets");
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<String> = files
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
+        .collect();
     found.sort();
     found
 }
