@@ -7,6 +7,7 @@ mod planted;
 mod rows;
 mod run;
 mod tally;
+mod words;
 
 pub use run::test;
 pub use tally::Tally;

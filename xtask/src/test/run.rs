@@ -15,7 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, long, on_target, planted};
+use crate::test::{host, long, on_target, planted, words};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -58,6 +58,7 @@ fn qemu(workspace: &Workspace, only: &str) -> Result<Tally> {
     let qemu = setup::qemu(None)?;
     let mut tally = scenarios(workspace, &qemu.path, only)?;
     tally += on_target::run(workspace, &qemu.path, only)?;
+    tally += words::run(workspace, &qemu.path, only)?;
     Ok(tally)
 }
 

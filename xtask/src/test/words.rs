@@ -1,0 +1,177 @@
+//! Machines that cannot do their work must say why, in plain words on the serial line. Nothing
+//! else is awaited of them: they are stopped once the words are out.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use palisade_e2e::console::say;
+use palisade_e2e::interrupt;
+use palisade_e2e::machine::{Machine, Spec};
+
+use crate::bundle::{Description, pack};
+use crate::card::Card;
+use crate::cli::Board;
+use crate::image::{Payloads, hypervisor};
+use crate::test::run::announce;
+use crate::test::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{debian, guard};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One machine.
+struct Case {
+    name: &'static str,
+    /// What is done to the device tree; `None`: there is none, and the loader passes ATAGs.
+    tree: Option<fn(&mut [u8])>,
+    /// All of these must come out.
+    words: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case { name: "rpi4-atags", tree: None, words: &["the loader gave no device tree"] },
+    Case {
+        name: "rpi4-one-core",
+        tree: Some(|bytes| (1..4).for_each(|core| remove(bytes, &format!("cpu@{core}")))),
+        words: &["1 cores up", "vm plain is refused: ", "needs 1 cores, 0 are left"],
+    },
+    Case {
+        name: "rpi4-no-cores",
+        tree: Some(|bytes| remove(bytes, "cpus")),
+        words: &["cannot go on: device tree: "],
+    },
+];
+
+/// Runs the cases whose names hold `only`.
+pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for case in CASES.iter().filter(|case| case.name.contains(only)) {
+        let start = Instant::now();
+        let folder = tempfile::Builder::new().prefix("palisade-words-").tempdir()?;
+        let arguments = arguments(workspace, case, folder.path())?;
+        let spec = Spec { qemu: qemu.to_path_buf(), arguments, guard: guard::words() };
+        let said = listen(&spec, case.words)?;
+        let missing: Vec<_> = case.words.iter().filter(|words| !said.contains(**words)).collect();
+        announce(case.name, missing.is_empty(), start);
+        if !missing.is_empty() {
+            say(&format!("{missing:?} did not come out\n--- said\n{said}\n---"));
+        }
+        tally += Tally::one(missing.is_empty());
+    }
+    Ok(tally)
+}
+
+fn arguments(workspace: &Workspace, case: &Case, folder: &Path) -> Result<Vec<OsString>> {
+    let Some(change) = case.tree else {
+        let kernel = hypervisor(workspace, Board::Rpi4)?;
+        return Ok(["-M".into(), "raspi4b".into(), "-kernel".into(), kernel.into()].into());
+    };
+    let source = debian::files()?.rpi4_tree;
+    let mut bytes = std::fs::read(&source).with_context(|| source.display().to_string())?;
+    change(&mut bytes);
+    let tree = folder.join("changed.dtb");
+    std::fs::write(&tree, bytes)?;
+    let scenarios = workspace.root.join("tests/scenarios");
+    let description = Description::read(&scenarios.join("honest.toml"))?;
+    let bundle = folder.join("bundle.cpio");
+    std::fs::write(&bundle, pack(&description, &scenarios, &mut Payloads { workspace })?)?;
+    Card::write(workspace, &folder.join("card"), &bundle, Some(&tree), "")?.qemu()
+}
+
+/// Everything that came out until the words were there, the machine ended or time was up.
+fn listen(spec: &Spec, words: &[&str]) -> Result<String> {
+    let (machine, _input, mut output) = Machine::start(spec)?;
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..count) else { return };
+            if send.send(bytes.to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let end = Instant::now() + PATIENCE;
+    let mut said = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&said).into_owned();
+        if words.iter().all(|word| text.contains(word)) || Instant::now() > end {
+            drop(machine);
+            return Ok(text);
+        }
+        if interrupt::asked() {
+            bail!("interrupted");
+        }
+        match receive.recv_timeout(Duration::from_millis(100)) {
+            Ok(bytes) => said.extend(bytes),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(text),
+        }
+    }
+}
+
+/// Overwrites the first node of this name, with all that is in it, by deleted entries.
+fn remove(bytes: &mut [u8], name: &str) {
+    const BEGIN: u32 = 1;
+    const END: u32 = 2;
+    const PROPERTY: u32 = 3;
+    const NOP: u32 = 4;
+    let word = |bytes: &[u8], at: usize| {
+        let chunk = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        chunk.map_or(9, |chunk| u32::from_be_bytes(*chunk))
+    };
+    let wanted = [&BEGIN.to_be_bytes(), name.as_bytes(), b"\0"].concat();
+    let Some(start) = bytes.windows(wanted.len()).position(|window| window == wanted) else {
+        return;
+    };
+    let (mut at, mut depth) = (start, 0);
+    loop {
+        match word(bytes, at) {
+            BEGIN => {
+                let rest = bytes.get(at + 4..).unwrap_or_default();
+                let length = rest.iter().position(|byte| *byte == 0).unwrap_or(0);
+                at = (at + 4 + length + 1).next_multiple_of(4);
+                depth += 1;
+            }
+            PROPERTY => at = (at + 12 + word(bytes, at + 4) as usize).next_multiple_of(4),
+            END => {
+                at += 4;
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            NOP => at += 4,
+            _ => return,
+        }
+    }
+    for chunk in bytes.get_mut(start..at).unwrap_or_default().chunks_exact_mut(4) {
+        chunk.copy_from_slice(&NOP.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_node_is_gone_and_the_rest_reads() {
+        let mut fdt = vm_fdt::FdtWriter::new().unwrap();
+        let root = fdt.begin_node("").unwrap();
+        for name in ["cpu@0", "cpu@1"] {
+            let node = fdt.begin_node(name).unwrap();
+            fdt.property_u32("reg", 1).unwrap();
+            fdt.end_node(node).unwrap();
+        }
+        fdt.end_node(root).unwrap();
+        let mut bytes = fdt.finish().unwrap();
+        remove(&mut bytes, "cpu@0");
+        palisade_fdt::compact(&mut bytes).unwrap();
+        let tree = palisade_fdt::Tree::new(&bytes).unwrap();
+        assert!(tree.node("/cpu@0").is_none() && tree.node("/cpu@1").is_some());
+    }
+}
