@@ -82,7 +82,7 @@ fn one_call(house: &House, input: &mut Unstructured<'_>, reached: &mut Reached) 
         let substream = input.int_in_range(0..=2u64)?;
         arguments = match function {
             call::BIND => {
-                let flags = (space + 1) | input.int_in_range(0..=1)? * BindFlags::REBIND;
+                let flags = (space + 1) | (input.int_in_range(0..=1)? * BindFlags::REBIND);
                 [device, substream, ROOT + space * 4096, TCR, 0xff, flags]
             }
             call::UNBIND => [device, substream, 0, 0, 0, 0],
