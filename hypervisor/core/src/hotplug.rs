@@ -7,9 +7,9 @@
 use palisade_bundle::{Device, Place, Requester};
 use palisade_gic::{Ack, FIRST_SPI, Gic};
 use palisade_hal::cpu::Counter;
-use palisade_iommu::DeviceId;
+use palisade_iommu::{Condition, DeviceId};
 use palisade_pci::Address;
-use palisade_vm::passthrough::{Condition, Refusal, Request};
+use palisade_vm::passthrough::{Refusal, Request};
 use palisade_vm::pci::PciError;
 use thiserror::Error;
 
@@ -84,7 +84,7 @@ fn withdraw(system: &'static System, unit: &Unit, device: Address) -> Result<(),
     let returned = system.book.take_back_device(vm, device, &system.iommus, &watch);
     let bad = returned.iter().find(|one| one.condition != Condition::Free);
     if let (Some(group), Some(service)) = (&group, unit.vm.service()) {
-        service.remove_group(group, group.condition() != palisade_iommu::Condition::Dead);
+        service.remove_group(group, group.condition() != Condition::Dead);
     }
     for (address, guest) in places.iter().filter(|(address, _)| moves(*address)) {
         unit.vm.remove_sender(u32::from(guest.bdf));

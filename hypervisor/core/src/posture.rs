@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use palisade_iommu::{DeviceId, Iommus, StreamState};
-use palisade_vm::passthrough::{Condition, Passthrough, PlainBook};
+use palisade_iommu::{Condition, DeviceId, Iommus, StreamState};
+use palisade_vm::passthrough::{Passthrough, PlainBook};
 
 use crate::report::Record;
 use crate::{console, fault};

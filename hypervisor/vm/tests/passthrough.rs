@@ -12,12 +12,12 @@ use palisade_hal::fake::SteppedClock;
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{FakeDriver, registration};
 use palisade_iommu::{
-    DeviceId, DeviceInfo, Domain, DriverError, IommuDriver, Iommus, Owner, StreamState,
+    Condition, DeviceId, DeviceInfo, Domain, DriverError, IommuDriver, Iommus, Owner, StreamState,
 };
 use palisade_pci::fake::{Event, FakeBus, FakeFunction};
 use palisade_pci::regs::{acs, header};
 use palisade_pci::{Address, Topology};
-use palisade_vm::passthrough::{Bus, Condition, Passthrough, Refusal, Request};
+use palisade_vm::passthrough::{Bus, Passthrough, Refusal, Request};
 
 const SMMU: u32 = 7;
 const NVME: u16 = 0x0100;

@@ -2,6 +2,9 @@
 
 use core::str::SplitAsciiWhitespace;
 
+use crate::console::Line;
+use crate::println;
+
 /// The words of a command.
 #[derive(Clone, Debug)]
 pub struct Words<'a>(SplitAsciiWhitespace<'a>);
@@ -20,6 +23,23 @@ impl<'a> Words<'a> {
     /// The next word as a decimal or 0x number.
     pub fn number(&mut self) -> Option<u64> {
         number(self.0.next()?)
+    }
+}
+
+/// Says that the payload is ready, then hands each line (its text, its first word, the rest) to
+/// `obey` until one says `off`. A command that makes no sense answers nothing and gets `err`.
+pub fn serve(name: &str, mut obey: impl FnMut(&str, &str, &mut Words<'_>) -> Option<()>) {
+    println!("ready {name}");
+    loop {
+        let line = Line::read();
+        let mut words = Words::new(line.text());
+        let verb = words.word();
+        if verb == "off" {
+            return;
+        }
+        if obey(line.text(), verb, &mut words).is_none() {
+            println!("err {}", line.text());
+        }
     }
 }
 

@@ -93,19 +93,8 @@ impl Space {
         }
         let mut state = self.state.lock();
         let key = notifier.key();
-        let Some(asid) = state.descriptors.get(&key).map(|descriptor| descriptor.asid) else {
-            return Ok(());
-        };
+        let Some(asid) = state.cached_as(notifier)? else { return Ok(()) };
         let table = state.table(notifier.table())?;
-        match table.counted(key) {
-            Some(counted) if counted.notifier.serial() == notifier.serial() => {
-                if counted.cleared {
-                    return Ok(());
-                }
-            }
-            // Given back already: nothing of it can be cached.
-            _ => return Ok(()),
-        }
         let substreams = table.substreams(key);
         let answer = if range.is_everything() {
             table.forget(asid, &substreams)
@@ -122,18 +111,8 @@ impl Space {
     pub(crate) fn release(&self, notifier: &Notifier) -> Result<(), PasidError> {
         let mut state = self.state.lock();
         let key = notifier.key();
-        let Some(asid) = state.descriptors.get(&key).map(|descriptor| descriptor.asid) else {
-            return Ok(());
-        };
+        let Some(asid) = state.cached_as(notifier)? else { return Ok(()) };
         let table = state.table(notifier.table())?;
-        match table.counted(key) {
-            Some(counted) if counted.notifier.serial() == notifier.serial() => {
-                if counted.cleared {
-                    return Ok(());
-                }
-            }
-            _ => return Ok(()),
-        }
         let substreams = table.substreams(key);
         let mut answer = Ok(());
         for &substream in &substreams {
@@ -150,6 +129,18 @@ impl Space {
 }
 
 impl State {
+    /// The ASID under which something of a notifier's process may be cached for its table;
+    /// `None` if the notifier was given back or its process went: then nothing is.
+    fn cached_as(&mut self, notifier: &Notifier) -> Result<Option<Asid>, PasidError> {
+        let key = notifier.key();
+        let Some(asid) = self.descriptors.get(&key).map(|descriptor| descriptor.asid) else {
+            return Ok(None);
+        };
+        let counted = self.table(notifier.table())?.counted(key);
+        let this = |counted: &&mut Counted| counted.notifier.serial() == notifier.serial();
+        Ok(counted.filter(this).filter(|counted| !counted.cleared).map(|_| asid))
+    }
+
     /// One more reference on the descriptor of `key`, made if there is none. `asid` is pinned;
     /// a descriptor keeps one pin, further ones are given back here.
     fn reference(

@@ -1,10 +1,10 @@
 //! Resetting a device that nobody owns.
 
 use palisade_hal::Env;
-use palisade_iommu::Iommus;
+use palisade_iommu::{Condition, Iommus};
 use palisade_pci::{Address, Error};
 
-use super::claims::{Condition, Passthrough, Row, group};
+use super::claims::{Passthrough, Row, group};
 use super::refusal::Refusal;
 use super::take_back::quiesce;
 
@@ -29,9 +29,7 @@ impl Passthrough {
         }
         let group =
             group(iommus, address).map_err(|error| Refusal::Iommu { device: address, error })?;
-        let dead = group
-            .as_ref()
-            .is_some_and(|group| group.condition() == palisade_iommu::Condition::Dead);
+        let dead = group.as_ref().is_some_and(|group| group.condition() == Condition::Dead);
         if dead || known.is_some_and(|row| row.condition == Condition::Dead) {
             return Err(Refusal::Dead(address));
         }

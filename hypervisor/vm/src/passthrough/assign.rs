@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use palisade_board::Interrupt;
 use palisade_bundle::{Device, Place};
 use palisade_hal::Env;
-use palisade_iommu::{Domain, Group, Iommus, StreamPolicy};
+use palisade_iommu::{Condition, Domain, Group, Iommus, StreamPolicy};
 use palisade_pci::{Address, ResetMethod, Topology};
 
-use super::claims::{Condition, Found, Passthrough, Row, group};
+use super::claims::{Found, Passthrough, Row, group};
 use super::refusal::{Refusal, address};
 use crate::pci::{Guest, wire_of};
 
@@ -283,8 +283,8 @@ fn confinement(
         };
     };
     match group.condition() {
-        palisade_iommu::Condition::Dead => return Err(Refusal::Dead(address)),
-        palisade_iommu::Condition::Quarantined => return Err(Refusal::Quarantined(address)),
+        Condition::Dead => return Err(Refusal::Dead(address)),
+        Condition::Quarantined => return Err(Refusal::Quarantined(address)),
         _ => {}
     }
     let confined = group.instance().capabilities().stage2;

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_board::PcieHost;
-use palisade_iommu::{DeviceId, Group, Iommus};
+use palisade_iommu::{Condition, DeviceId, Group, Iommus};
 use palisade_pci::{Address, Function, ResetMethod, Topology};
 use spin::Mutex;
 
@@ -20,31 +20,6 @@ pub struct Bus {
     pub host: PcieHost,
     /// What enumeration found.
     pub topology: Arc<Topology>,
-}
-
-/// Where a device is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Condition {
-    /// Idle, owned by nobody.
-    Free,
-    /// A VM's.
-    Assigned,
-    /// Taken back and not proven idle.
-    Quarantined,
-    /// Something did not answer; never used again.
-    Dead,
-}
-
-impl Condition {
-    /// The word that reports and logs use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Assigned => "assigned",
-            Self::Quarantined => "quarantined",
-            Self::Dead => "dead",
-        }
-    }
 }
 
 /// A device that has, or had, an owner.

@@ -19,7 +19,7 @@ mod refusal;
 mod take_back;
 
 pub use assign::{Assigned, Request};
-pub use claims::{Bus, Condition, Passthrough, Row};
+pub use claims::{Bus, Passthrough, Row};
 pub use plain::{
     AssignedPlain, PlainBook, PlainRefusal, PlainRow, PlainSet, PlainWindow, describe_plain,
 };

@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_hal::{Deadline, Env};
-use palisade_iommu::{Group, Idle, Iommus};
+use palisade_iommu::{Condition, Group, Idle, Iommus};
 use palisade_pci::regs::header;
 use palisade_pci::{Address, Error, IdleProof};
 
-use super::claims::{Condition, Found, Passthrough, Row, group};
+use super::claims::{Found, Passthrough, Row, group};
 
 /// What became of a device.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,7 @@
 
 use core::cell::UnsafeCell;
 
-use palisade_payloads::command::Words;
-use palisade_payloads::console::Line;
+use palisade_payloads::command::{Words, serve};
 use palisade_payloads::memory::Page;
 use palisade_payloads::pattern::{EMPTY, mix, word};
 use palisade_payloads::pci::Bus;
@@ -45,30 +44,21 @@ fn main(platform: &Platform<'_>) {
         Some(disk) => println!("# {} sectors", disk.capacity()),
         None => println!("# no disk"),
     }
-    println!("ready disk");
-    loop {
-        let line = Line::read();
-        let mut words = Words::new(line.text());
-        let verb = words.word();
+    serve("disk", |_, verb, words| {
         match verb {
-            "off" => return,
             // The device is about to go, or has come: both while we run.
             "close" => {
                 disk = None;
                 println!("ok");
-                continue;
             }
             "open" => {
                 disk = open(platform);
                 println!("ok sectors={}", disk.as_ref().map_or(0, Disk::capacity));
-                continue;
             }
-            _ => {}
+            _ => obey(disk.as_mut(), buffer, verb, words)?,
         }
-        if obey(disk.as_mut(), buffer, verb, &mut words).is_none() {
-            println!("err {}", line.text());
-        }
-    }
+        Some(())
+    });
 }
 
 fn open(platform: &Platform<'_>) -> Option<Disk> {

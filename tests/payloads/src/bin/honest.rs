@@ -4,8 +4,7 @@
 #![allow(unsafe_code)]
 
 use fdt::Fdt;
-use palisade_payloads::command::Words;
-use palisade_payloads::console::Line;
+use palisade_payloads::command::{Words, serve};
 use palisade_payloads::gic::Gic;
 use palisade_payloads::memory::{Page, barrier, clean, read32, write32};
 use palisade_payloads::platform::Platform;
@@ -47,18 +46,7 @@ struct Device {
 
 fn main(platform: &Platform<'_>) {
     CANARY.fill(CANARY_PATTERN);
-    println!("ready honest");
-    loop {
-        let line = Line::read();
-        let mut words = Words::new(line.text());
-        let verb = words.word();
-        if verb == "off" {
-            return;
-        }
-        if obey(platform, verb, &mut words).is_none() {
-            println!("err {}", line.text());
-        }
-    }
+    serve("honest", |_, verb, words| obey(platform, verb, words));
 }
 
 fn obey(platform: &Platform<'_>, verb: &str, words: &mut Words<'_>) -> Option<()> {

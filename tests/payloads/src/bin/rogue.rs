@@ -3,8 +3,7 @@
 #![no_main]
 #![allow(unsafe_code)]
 
-use palisade_payloads::command::{Words, argument};
-use palisade_payloads::console::Line;
+use palisade_payloads::command::{Words, argument, serve};
 use palisade_payloads::edu::{BUFFER_SIZE, Edu, IDENTITY};
 use palisade_payloads::memory::{Page, read64, write64};
 use palisade_payloads::pci::Bus;
@@ -29,18 +28,7 @@ fn main(platform: &Platform<'_>) {
         Some(edu) => println!("# {edu:x?}"),
         None => println!("# no edu device"),
     }
-    println!("ready rogue");
-    loop {
-        let line = Line::read();
-        let mut words = Words::new(line.text());
-        let verb = words.word();
-        if verb == "off" {
-            return;
-        }
-        if obey(platform, edu, verb, &mut words).is_none() {
-            println!("err {}", line.text());
-        }
-    }
+    serve("rogue", |_, verb, words| obey(platform, edu, verb, words));
 }
 
 /// One command; nothing when it makes no sense or the device does not answer.

@@ -5,8 +5,7 @@
 #![allow(unsafe_code)]
 
 use palisade_abi::{BindFlags, Status, call};
-use palisade_payloads::command::Words;
-use palisade_payloads::console::Line;
+use palisade_payloads::command::{Words, serve};
 use palisade_payloads::edu::{BUFFER_SIZE, Edu, IDENTITY};
 use palisade_payloads::hypercall::{Ring, ask, present};
 use palisade_payloads::memory::{Page, barrier, read64, write64};
@@ -36,20 +35,13 @@ fn main(platform: &Platform<'_>) {
     SPACES.iter().for_each(Space::tie);
     let mut ring = Ring::new(&RING).ok();
     println!("# edu {}, interface {}, ring {}", edu.is_some(), present(), ring.is_some());
-    println!("ready sva");
-    loop {
-        let line = Line::read();
-        let mut words = Words::new(line.text());
-        let verb = words.word();
-        if verb == "off" {
-            return;
+    serve("sva", |line, verb, words| {
+        match obey(edu, &mut ring, verb, words)? {
+            Ok([a, b, c]) => println!("ok {a:#x} a={a:#x} b={b:#x} c={c:#x}"),
+            Err(status) => println!("err {line} {status:?}"),
         }
-        match obey(edu, &mut ring, verb, &mut words) {
-            Some(Ok([a, b, c])) => println!("ok {a:#x} a={a:#x} b={b:#x} c={c:#x}"),
-            Some(Err(status)) => println!("err {} {status:?}", line.text()),
-            None => println!("err {}", line.text()),
-        }
-    }
+        Some(())
+    });
 }
 
 /// One command: results, a refusal of the hypervisor, or nothing when it makes no sense.
