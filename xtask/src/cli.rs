@@ -124,7 +124,7 @@ pub struct TestOptions {
     #[arg(long)]
     pub long: bool,
     /// Only the QEMU rows and planted faults whose name holds this
-    #[arg(long, value_name = "TEXT", hide = true)]
+    #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 }
 

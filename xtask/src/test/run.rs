@@ -38,6 +38,11 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     if !options.host {
         tally += timed("QEMU tests", || qemu(&workspace, only));
     }
+    if !only.is_empty() && tally.passed + tally.failed + tally.skipped == 0 {
+        say(&format!(
+            "no QEMU row or planted fault has {only:?} in its name; the latter need --long"
+        ));
+    }
     say(&tally.to_string());
     Ok(if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
