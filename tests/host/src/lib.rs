@@ -15,6 +15,7 @@ mod machine;
 mod ownership;
 mod run;
 mod sabotage;
+pub mod seeds;
 mod setup;
 mod sharing;
 mod tables;

@@ -5,50 +5,38 @@
 //! 2. A stream that nobody owns aborts, from the first instant after the SMMU can abort.
 //! 3. The driver does nothing that the manual forbids.
 //!
-//! `PALISADE_SEED=n` replays the one seed that a failure names; `PALISADE_LONG=1` runs a million
-//! steps.
+//! `PALISADE_SEED=n` replays the one seed that a failure names; `PALISADE_LONG=1` runs more than a
+//! million steps.
 #![allow(missing_docs)]
 
+use palisade_host::seeds::{chosen, long, play_all};
 use palisade_host::{Injections, Setup, Tally, run};
 
-fn long() -> bool {
-    std::env::var("PALISADE_LONG").is_ok_and(|value| value == "1")
-}
-
-/// The seeds to run, and the steps of each.
-fn plan(first: u64, short: (u64, u64), million: (u64, u64)) -> (Vec<u64>, u64) {
-    let (count, steps) = if long() { million } else { short };
-    let chosen = std::env::var("PALISADE_SEED").ok().and_then(|value| value.parse().ok());
-    match chosen {
-        Some(seed) => (vec![seed], steps),
-        None => ((first..first + count).collect(), steps),
-    }
-}
-
-fn play(seed: u64, steps: u64, injections: Injections) -> Tally {
-    let setup = Setup { injections, ..Setup::from_seed(seed) };
-    match run(&setup, steps) {
-        Ok(tally) => tally,
-        Err(violation) => {
-            panic!("{}: {}\nPALISADE_SEED={seed} replays it", violation.assertion, violation.detail)
-        }
-    }
+/// Plays `count` seeds from `first` on, `steps` steps each; the sums of what they saw.
+fn play(name: &str, first: u64, (count, steps): (u64, u64), injections: Injections) -> Tally {
+    let seeds = chosen(first..first + count);
+    let tallies = play_all(name, &seeds, steps, |seed| {
+        let setup = Setup { injections, ..Setup::from_seed(seed) };
+        run(&setup, steps)
+            .map_err(|violation| format!("{}: {}", violation.assertion, violation.detail))
+    });
+    tallies.iter().fold(Tally::default(), |sum, one| Tally {
+        steps: sum.steps + one.steps,
+        tried: sum.tried + one.tried,
+        reached: sum.reached + one.reached,
+    })
 }
 
 #[test]
 fn every_transaction_reaches_what_its_owner_says() {
-    let (seeds, steps) = plan(1, (40, 150), (500, 2000));
-    let mut reached = 0;
-    for seed in seeds {
-        reached += play(seed, steps, Injections::None).reached;
-    }
-    assert!(reached > 100, "only {reached} transactions reached memory: nothing was tested");
+    let sizes = if long() { (500, 2000) } else { (40, 150) };
+    let tally = play("driver against model", 1, sizes, Injections::None);
+    println!("{} steps, {} of {} transactions", tally.steps, tally.reached, tally.tried);
+    assert!(tally.reached > 100, "{} reached memory: nothing was tested", tally.reached);
 }
 
 #[test]
 fn injected_faults_never_open_anything() {
-    let (seeds, steps) = plan(10_000, (60, 100), (2000, 200));
-    for seed in seeds {
-        play(seed, steps, Injections::All);
-    }
+    let sizes = if long() { (2000, 200) } else { (60, 100) };
+    play("driver against model, injected faults", 10_000, sizes, Injections::All);
 }

@@ -9,26 +9,22 @@
 //! `PALISADE_SEED=n` replays the one seed that a failure names; `PALISADE_LONG=1` runs longer.
 #![allow(missing_docs)]
 
+use palisade_host::seeds::{chosen, long, play_all};
 use palisade_host::{Sharing, share};
 
 #[test]
 fn every_transaction_reaches_what_its_process_maps() {
-    let long = std::env::var("PALISADE_LONG").is_ok_and(|value| value == "1");
-    let chosen = std::env::var("PALISADE_SEED").ok().and_then(|value| value.parse().ok());
-    let (count, steps) = if long { (200, 5000) } else { (6, 150) };
-    let seeds: Vec<u64> = chosen.map_or_else(|| (1..=count).collect(), |seed| vec![seed]);
+    let (count, steps) = if long() { (200, 5000) } else { (6, 150) };
+    let seeds = chosen(1..count + 1);
+    let tallies =
+        play_all("sharing", &seeds, steps, |seed| share(&Sharing::from_seed(seed), steps));
     let (mut reached, mut refused, mut stalled) = (0, 0, 0);
-    for &seed in &seeds {
-        match share(&Sharing::from_seed(seed), steps) {
-            Ok(tally) => {
-                reached += tally.reached;
-                refused += tally.refused;
-                stalled += tally.stalled;
-            }
-            Err(wrong) => panic!("{wrong}\nPALISADE_SEED={seed} replays it"),
-        }
+    for tally in &tallies {
+        reached += tally.reached;
+        refused += tally.refused;
+        stalled += tally.stalled;
     }
-    if chosen.is_none() {
+    if seeds.len() > 1 {
         assert!(
             reached > 500 && refused > 500 && stalled > 5,
             "nothing was tested: {reached} reached, {refused} refused, {stalled} stalled"
