@@ -20,8 +20,8 @@ use crate::provoke::provoke;
 use crate::report::Record;
 use crate::system::{self, System};
 use crate::{
-    bundle, console, devicetree, fault, formats, heap, host, interrupts, logger, memory, messages,
-    pcie, secondaries, smmus, unit, work,
+    bundle, console, devicetree, fault, footprint, formats, heap, host, interrupts, logger, memory,
+    messages, pcie, secondaries, smmus, unit, work,
 };
 
 /// Exit status when the hypervisor could not come up.
@@ -81,7 +81,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     fault::drain(system);
     system.tell_posture();
     host::tell_timing();
-    footprint(&system.frames);
+    footprint::tell(system);
     Ok(())
 }
 
@@ -119,10 +119,7 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
     work::set_left(units.len());
     system.set_units(units);
     system.units().iter().for_each(|unit| unit.boot(system));
-    work::run(system, 0);
-    while !work::all_ended() {
-        work::nap(system);
-    }
+    work::serve(system, 0);
 }
 
 fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {
@@ -170,21 +167,4 @@ fn take_memory(
     let frames = memory::init(board, context.machine, &[context.image.clone(), tree, bundle])?;
     log::info!("{} MiB of RAM free", frames.footprint().free >> 8);
     Ok(frames)
-}
-
-fn footprint(frames: &Frames) {
-    let used = frames.footprint();
-    let (heap, heap_total) = heap::usage();
-    log::info!("heap {heap} of {heap_total} bytes, {} frames free", used.free);
-    Record::new("footprint")
-        .number("free", used.free)
-        .number("private", used.private)
-        .number("table", used.table)
-        .number("guest", used.guest)
-        .number("dma", used.dma)
-        .number("detached", used.detached)
-        .number("quarantined", used.quarantined)
-        .number("leaked", used.leaked)
-        .number("heap", heap as u64)
-        .send();
 }

@@ -15,13 +15,13 @@ use crate::console;
 use crate::hotplug::{self, HotplugError};
 use crate::report::Record;
 use crate::system::System;
-use crate::{fault, unit::Unit};
+use crate::{fault, footprint, unit::Unit};
 
 /// Longest line; what is beyond is cut off, and refused.
 const LINE: usize = 120;
 /// Everything that can be said.
-const COMMANDS: &str = "help, vms, posture, faults, stats, detach VM DEVICE, \
-                        assign VM DEVICE GUEST-BDF, reset DEVICE";
+const COMMANDS: &str = "help, vms, posture, faults, stats, footprint, start VM, \
+                        detach VM DEVICE, assign VM DEVICE GUEST-BDF, reset DEVICE";
 
 /// The line that is being typed.
 static TYPED: Mutex<ArrayVec<u8, LINE>> = Mutex::new(ArrayVec::new_const());
@@ -34,6 +34,8 @@ enum Command<'l> {
     Posture,
     Faults,
     Stats,
+    Footprint,
+    Start { vm: &'l str },
     Detach { vm: &'l str, device: Address },
     Assign { vm: &'l str, device: Address, guest: u16 },
     Reset { device: Address },
@@ -61,6 +63,8 @@ enum CommandError<'l> {
     Parse(#[from] ParseError),
     #[error("no VM is called {0}")]
     NoVm(&'l str),
+    #[error("vm {0} has not ended, or everything has")]
+    NotEnded(&'l str),
     #[error("{0}")]
     Hotplug(#[from] HotplugError),
 }
@@ -103,6 +107,8 @@ impl<'l> Command<'l> {
             "posture" => Self::Posture,
             "faults" => Self::Faults,
             "stats" => Self::Stats,
+            "footprint" => Self::Footprint,
+            "start" => Self::Start { vm: next()? },
             "detach" => Self::Detach { vm: next()?, device: device(next()?)? },
             "assign" => {
                 let (vm, device) = (next()?, device(next()?)?);
@@ -179,7 +185,7 @@ fn tell(line: &str, result: &Result<(), CommandError<'_>>) {
 
 fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), CommandError<'l>> {
     let find = |name: &'l str| {
-        let mut units = system.units().iter();
+        let mut units = system.units().into_iter();
         units.find(|unit| unit.vm.name() == name).ok_or(CommandError::NoVm(name))
     };
     match command {
@@ -187,10 +193,18 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
         Command::Vms => system.units().iter().for_each(|unit| log::info!("{}", Standing(unit))),
         Command::Posture => system.tell_posture(),
         Command::Faults => fault::tell_counts(system),
-        Command::Stats => system.units().iter().for_each(stats),
-        Command::Detach { vm, device } => hotplug::detach(system, find(vm)?, device)?,
+        Command::Stats => system.units().iter().for_each(|unit| stats(unit)),
+        Command::Footprint => footprint::tell(system),
+        Command::Start { vm } => {
+            let mut slots = system.slots().iter();
+            let slot = slots.find(|slot| slot.unit().vm.name() == vm);
+            if !slot.ok_or(CommandError::NoVm(vm))?.want(system) {
+                return Err(CommandError::NotEnded(vm));
+            }
+        }
+        Command::Detach { vm, device } => hotplug::detach(system, &*find(vm)?, device)?,
         Command::Assign { vm, device, guest } => {
-            hotplug::assign(system, find(vm)?, device, guest)?;
+            hotplug::assign(system, &*find(vm)?, device, guest)?;
         }
         Command::Reset { device } => hotplug::reset(system, device)?,
     }
@@ -245,6 +259,8 @@ mod tests {
             ("posture", Command::Posture),
             ("faults", Command::Faults),
             ("stats", Command::Stats),
+            ("footprint", Command::Footprint),
+            ("start a", Command::Start { vm: "a" }),
             ("reset 01:00.0", Command::Reset { device }),
             ("detach a 0000:01:00.0", Command::Detach { vm: "a", device }),
             ("assign a 0:1:0.0 00:1f.7", Command::Assign { vm: "a", device, guest: 0xff }),
@@ -260,6 +276,7 @@ mod tests {
             ("halt", ParseError::Unknown),
             ("HELP", ParseError::Unknown),
             ("detach a", ParseError::Words),
+            ("start", ParseError::Words),
             ("vms all", ParseError::Words),
             ("reset 01:20.0", ParseError::Device),
             ("reset 01:00.8", ParseError::Device),

@@ -88,10 +88,8 @@ pub fn secondary(index: usize) -> ! {
     while !system.is_built() {
         work::nap(system);
     }
-    work::run(system, index);
-    loop {
-        work::nap(system);
-    }
+    work::serve(system, index);
+    stay();
 }
 
 /// This core has nothing to do, for good.

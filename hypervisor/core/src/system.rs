@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use palisade_board::BoardInfo;
+use palisade_bundle::MAX_VMS;
 use palisade_fdt::Tree;
 use palisade_gic::{AnyGic, Gic, KICK_SGI};
 use palisade_iommu::Iommus;
@@ -12,6 +14,7 @@ use palisade_vm::its::Messages;
 use palisade_vm::passthrough::{Passthrough, PlainBook};
 use spin::Once;
 
+use crate::slot::Slot;
 use crate::unit::Unit;
 use crate::{mux, operator, posture};
 
@@ -30,7 +33,7 @@ pub(crate) struct System {
     pub(crate) plain: PlainBook,
     /// The machine's messages, where there is an ITS.
     pub(crate) messages: Once<Option<Arc<Messages>>>,
-    units: Once<Vec<Unit>>,
+    slots: Once<Vec<Slot>>,
     names: Once<Vec<&'static str>>,
 }
 
@@ -47,24 +50,29 @@ impl System {
         iommus: Arc<Iommus>,
         book: Passthrough,
     ) -> Self {
-        let (messages, units, names) = (Once::new(), Once::new(), Once::new());
+        let (messages, slots, names) = (Once::new(), Once::new(), Once::new());
         let plain = PlainBook::new();
-        Self { tree, board, frames, gic, cpus, iommus, book, plain, messages, units, names }
+        Self { tree, board, frames, gic, cpus, iommus, book, plain, messages, slots, names }
     }
 
-    /// The VMs; none before they are built.
-    pub(crate) fn units(&self) -> &[Unit] {
-        self.units.get().map_or(&[], Vec::as_slice)
+    /// The places of the VMs that were built; none before that.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        self.slots.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The VMs as they are now, ended ones included.
+    pub(crate) fn units(&self) -> ArrayVec<Arc<Unit>, MAX_VMS> {
+        self.slots().iter().take(MAX_VMS).map(Slot::unit).collect()
     }
 
     /// Whether the VMs are built, however many there are.
     pub(crate) fn is_built(&self) -> bool {
-        self.units.is_completed()
+        self.slots.is_completed()
     }
 
     /// Publishes the VMs; the other cores wait for it.
     pub(crate) fn set_units(&self, units: Vec<Unit>) {
-        self.units.call_once(|| units);
+        self.slots.call_once(|| units.into_iter().map(Slot::new).collect());
         self.wake_all();
     }
 

@@ -244,6 +244,11 @@ pub(crate) fn wire(system: &System, vm: &Vm, device: &Assigned) {
 }
 
 impl Unit {
+    /// What the bundle says of it.
+    pub(crate) fn manifest(&self) -> &'static Manifest<'static> {
+        self.manifest
+    }
+
     /// Starts the first vCPU.
     pub(crate) fn boot(&self, system: &System) {
         let boot = self.boot;

@@ -10,9 +10,9 @@ use palisade_vm::memory::TornDown;
 use palisade_vm::vcpu::{self, Outcome};
 
 use crate::host::Hypervisor;
-use crate::interrupts;
 use crate::system::System;
 use crate::unit::Unit;
+use crate::{footprint, interrupts};
 
 /// Interrupts handled before an idle core looks at its orders again.
 const BOUND: usize = 32;
@@ -44,13 +44,42 @@ pub(crate) fn nap(system: &'static System) {
     }
 }
 
-/// Runs whatever vCPU belongs on core `core` until its VM has ended for good.
-pub(crate) fn run(system: &'static System, core: usize) {
-    let place = system.units().iter().find_map(|unit| {
-        let vcpu = unit.vm.cores().iter().position(|&own| own == core)?;
-        Some((unit, vcpu))
-    });
-    let Some((unit, vcpu)) = place else { return };
+/// One more VM is to end; false if all have, and the machine goes off.
+pub(crate) fn one_more() -> bool {
+    let more = |left: usize| if left == 0 { None } else { left.checked_add(1) };
+    LEFT.try_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+}
+
+/// One VM is over.
+pub(crate) fn one_less(system: &System) {
+    LEFT.fetch_sub(1, Ordering::AcqRel);
+    system.wake_all();
+}
+
+/// What core `core` does once everything is built: whatever vCPU belongs on it, as often as its
+/// VM starts. The first core comes back when all VMs have ended, the others never do.
+pub(crate) fn serve(system: &'static System, core: usize) {
+    let mut slots = system.slots().iter();
+    let place = slots.find_map(|slot| Some((slot, slot.vcpu(core)?)));
+    while core != 0 || !all_ended() {
+        if let Some((slot, vcpu)) = place {
+            let unit = slot.unit();
+            if !unit.is_gone() {
+                run(system, &unit, vcpu);
+                continue;
+            }
+            drop(unit);
+            if vcpu == 0 && slot.is_wanted() {
+                slot.renew(system);
+                continue;
+            }
+        }
+        nap(system);
+    }
+}
+
+/// Runs a vCPU until its VM has ended for good.
+fn run(system: &'static System, unit: &Unit, vcpu: usize) {
     let host = Hypervisor(system);
     loop {
         let outcome = vcpu::run(&unit.vm, vcpu, &host);
@@ -113,8 +142,8 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
 /// Notes that a VM is over.
 fn left(system: &System, unit: &Unit) {
     unit.set_gone();
-    LEFT.fetch_sub(1, Ordering::AcqRel);
-    system.wake_all();
+    footprint::tell(system);
+    one_less(system);
 }
 
 /// The counter, for the waits of a device's return: the first of them begins when

@@ -39,6 +39,9 @@ pub struct Scenario {
     /// The bundle is packed without looking at it: the hypervisor is to find what is wrong.
     #[serde(default)]
     pub unchecked: bool,
+    /// How often the `restart` driver lets a VM run.
+    #[serde(default)]
+    pub cycles: u32,
     /// More words for the hypervisor's command line.
     #[serde(default)]
     pub bootargs: String,
@@ -70,6 +73,8 @@ pub enum Driver {
     Sva,
     /// The operator moves devices between VMs that run.
     Reassign,
+    /// A VM powers off and is started anew, over and over.
+    Restart,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }

@@ -194,6 +194,16 @@ impl Session {
         Ok(())
     }
 
+    /// Listens for a while.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub fn wait_a_while(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while self.pump(until)? {}
+        Ok(())
+    }
+
     /// The index of a VM in the manifest.
     ///
     /// # Errors

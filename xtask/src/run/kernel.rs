@@ -176,6 +176,7 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         driver: Driver::States,
         checks: vec!["guest-powers-off".to_owned()],
         unchecked: false,
+        cycles: 0,
         bootargs: String::new(),
         devices: devices.collect(),
         expected: Vec::new(),

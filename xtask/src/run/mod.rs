@@ -8,4 +8,4 @@ mod terminal;
 
 pub use command::run;
 pub use hardware::Hardware;
-pub use scenario::{Wish, prepare};
+pub use scenario::{Change, Wish, prepare};

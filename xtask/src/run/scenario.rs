@@ -9,9 +9,10 @@ use palisade_e2e::console::Terminal;
 use palisade_e2e::drive::{self, Job};
 use palisade_e2e::machine::Spec;
 use palisade_e2e::outcome::Outcome;
+use palisade_e2e::scenario::Scenario;
 use tempfile::TempDir;
 
-use crate::bundle::{Description, pack, pack_unchecked};
+use crate::bundle::{Description, Vm, pack, pack_unchecked};
 use crate::card::Card;
 use crate::cli::{Board, RunOptions};
 use crate::image::{Payloads, hypervisor};
@@ -40,7 +41,12 @@ pub struct Wish {
     pub damage: Option<fn(&mut Vec<u8>)>,
     /// There is no bundle.
     pub bare: bool,
+    /// What else is different.
+    pub change: Option<Change>,
 }
+
+/// Something that is different from what the scenario's file says.
+pub type Change = fn(&mut Scenario, &mut [Vm]);
 
 impl Default for Wish {
     fn default() -> Self {
@@ -54,6 +60,7 @@ impl Default for Wish {
             qemu_arguments: Vec::new(),
             damage: None,
             bare: false,
+            change: None,
         }
     }
 }
@@ -75,8 +82,7 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
         cpu: options.cpu.clone(),
         timeout: options.timeout,
         qemu_arguments: options.qemu_arg.clone(),
-        damage: None,
-        bare: false,
+        ..Wish::default()
     };
     let kernel = hypervisor(&workspace, options.board)?;
     let (job, _folder) = prepare(&workspace, &qemu.path, &kernel, name, &wish)?;
@@ -123,6 +129,9 @@ pub fn prepare(
         .with_context(|| format!("{}: no [scenario]; use run --bundle for plain VMs", file()))?;
     scenario.gic = wish.gic.unwrap_or(scenario.gic);
     scenario.timeout = wish.timeout.unwrap_or(scenario.timeout);
+    if let Some(change) = wish.change {
+        change(&mut scenario, &mut description.vms);
+    }
     if let Some(cpu) = &wish.cpu {
         scenario.cpu.clone_from(cpu);
     }

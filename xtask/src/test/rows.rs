@@ -1,7 +1,7 @@
 //! The end-to-end tests, one row each.
 
 use crate::cli::Board;
-use crate::run::Wish;
+use crate::run::{Change, Wish};
 
 /// What must come of a row.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,8 @@ pub struct Row {
     pub elf: bool,
     /// What must come of it.
     pub verdict: Verdict,
+    /// What else is different.
+    pub change: Option<Change>,
 }
 
 const fn row(name: &'static str, scenario: &'static str) -> Row {
@@ -51,6 +53,7 @@ const fn row(name: &'static str, scenario: &'static str) -> Row {
         bare: false,
         elf: false,
         verdict: Verdict::Pass,
+        change: None,
     }
 }
 
@@ -79,6 +82,7 @@ pub const ROWS: &[Row] = &[
     row("refused-without-stage-2", "refused-no-stage-2"),
     row("refused-one-by-one", "refused-vms"),
     row("reassign", "reassign"),
+    row("restart", "restart"),
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),
@@ -93,6 +97,22 @@ pub const ROWS: &[Row] = &[
     damaged("manifest-no-magic", |bytes| flip(bytes, 0), &["manifest.dtb"]),
     damaged("manifest-oversized", |bytes| flip(bytes, 4), &["manifest.dtb"]),
     damaged("manifest-structure", |bytes| flip(bytes, 8), &["manifest.dtb"]),
+];
+
+/// What the long mode plays beside them.
+pub const LONG_ROWS: &[Row] = &[
+    Row {
+        change: Some(|scenario, _| (scenario.cycles, scenario.timeout) = (50, 6000)),
+        ..row("restart-50", "restart")
+    },
+    Row {
+        change: Some(|scenario, vms| {
+            scenario.timeout = 1800;
+            let vms = vms.iter_mut().filter(|vm| vm.name == "gremlin");
+            vms.for_each(|vm| vm.bootargs = "seconds=600 seed=2".to_owned());
+        }),
+        ..row("gremlin-600", "gremlin")
+    },
 ];
 
 /// Turns around a byte of the manifest: 110 bytes of cpio header and the padded name come first.
@@ -113,6 +133,7 @@ impl Row {
             cpu: self.cpu.map(str::to_owned),
             damage: self.damage,
             bare: self.bare,
+            change: self.change,
             ..Wish::default()
         }
     }

@@ -13,7 +13,7 @@ use palisade_e2e::record::text;
 use crate::cli::{Board, TestOptions};
 use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
-use crate::test::rows::{ROWS, Row, Verdict};
+use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
 use crate::test::{host, long, on_target, planted, words};
 use crate::workspace::Workspace;
@@ -36,7 +36,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
         }
     }
     if !options.host {
-        tally += timed("QEMU tests", || qemu(&workspace, only));
+        tally += timed("QEMU tests", || qemu(&workspace, only, options.long));
     }
     if !only.is_empty() && tally.passed + tally.failed + tally.skipped == 0 {
         say(&format!(
@@ -58,26 +58,33 @@ fn timed(what: &str, run: impl FnOnce() -> Result<Tally>) -> Tally {
     tally
 }
 
-fn qemu(workspace: &Workspace, only: &str) -> Result<Tally> {
+fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
     setup::target()?;
     let qemu = setup::qemu(None)?;
-    let mut tally = scenarios(workspace, &qemu.path, only)?;
+    let mut tally = scenarios(workspace, &qemu.path, only, long)?;
     tally += on_target::run(workspace, &qemu.path, only)?;
     tally += words::run(workspace, &qemu.path, only)?;
     Ok(tally)
 }
 
 /// Plays the rows whose names hold `only`.
-fn scenarios(workspace: &Workspace, qemu: &std::path::Path, only: &str) -> Result<Tally> {
+fn scenarios(
+    workspace: &Workspace,
+    qemu: &std::path::Path,
+    only: &str,
+    long: bool,
+) -> Result<Tally> {
     let mut tally = Tally::default();
-    if !ROWS.iter().any(|row| row.name.contains(only)) {
+    let long: &[Row] = if long { LONG_ROWS } else { &[] };
+    let rows: Vec<&Row> = ROWS.iter().chain(long).filter(|row| row.name.contains(only)).collect();
+    if rows.is_empty() {
         return Ok(tally);
     }
     let images = Images {
         flat: hypervisor(workspace, Board::QemuVirt)?,
         elf: hypervisor_elf(workspace, Board::QemuVirt)?,
     };
-    for row in ROWS.iter().filter(|row| row.name.contains(only)) {
+    for row in rows {
         if interrupt::asked() {
             anyhow::bail!("interrupted");
         }

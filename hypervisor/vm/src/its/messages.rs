@@ -39,6 +39,11 @@ impl Messages {
         &self.lpis
     }
 
+    /// How many LPIs lead to a guest.
+    pub fn routes(&self) -> usize {
+        self.routes.lock().len()
+    }
+
     /// A physical LPI was taken: the guest's becomes pending. False if it is nobody's by now.
     pub fn raise(&self, physical: u32) -> bool {
         let route = self.routes.lock().get(&physical).cloned();

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
-use crate::drive::{control, gremlin, honest, isolation, linux, reassign, states, sva};
+use crate::drive::{control, gremlin, honest, isolation, linux, reassign, restart, states, sva};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
 use crate::record::Records;
@@ -70,6 +70,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::HonestControl => honest::control(job, session, checks),
         Driver::Linux => linux::drive(job, session, checks),
         Driver::Reassign => reassign::drive(job, session, checks),
+        Driver::Restart => restart::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),
         Driver::Sva => sva::drive(job, session, checks),
     }

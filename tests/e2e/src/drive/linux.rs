@@ -21,12 +21,12 @@ const VM: &str = "linux";
 const PAGE: u64 = 4096;
 
 /// What the guest said of one of its jobs.
-struct Said {
-    ok: bool,
-    words: String,
+pub struct Said {
+    pub ok: bool,
+    pub words: String,
 }
 
-fn said(lines: &[String], job: &str) -> Option<Said> {
+pub fn said(lines: &[String], job: &str) -> Option<Said> {
     let start = format!("job {job}: ");
     let line = lines.iter().find_map(|line| line.strip_prefix(&start))?;
     let (verdict, words) = line.split_once(' ').unwrap_or((line, ""));
@@ -67,7 +67,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
 }
 
 /// Compares what is in the image with the sum that the guest printed.
-fn on_host(lines: &[String], image: &Path) -> Result<Check> {
+pub fn on_host(lines: &[String], image: &Path) -> Result<Check> {
     let name = "disk-data-on-host";
     let Some(said) = said(lines, "disk") else {
         return Ok(Check::failed(name, "no sum to compare"));

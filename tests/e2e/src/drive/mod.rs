@@ -12,6 +12,7 @@ mod job;
 mod linux;
 mod operator;
 mod reassign;
+mod restart;
 mod states;
 mod sva;
 
