@@ -91,9 +91,11 @@ pub const UNBIND: u32 = BASE + 8;
 pub const INVALIDATE: u32 = BASE + 9;
 
 /// `INVALIDATE_BATCH(X1 = IPA, X2 = count)` → X1 = records done. As many
-/// [`InvalidationRecord`](crate::InvalidationRecord)s in one call; at most 64.
+/// [`InvalidationRecord`](crate::InvalidationRecord)s in one call; at most 64. Consecutive records
+/// of one address space go to each IOMMU as one batch with one synchronisation.
 ///
-/// Errors: as `INVALIDATE` for the record at X1, `OUTSIDE`.
+/// Errors: as `INVALIDATE` for the record at X1, `OUTSIDE`. With `HARDWARE` none of the records
+/// that were sent together with the one at X1 counts as done.
 pub const INVALIDATE_BATCH: u32 = BASE + 10;
 
 /// `EXIT(X1 = ASID)`: the address space goes: every substream that translates by it terminates

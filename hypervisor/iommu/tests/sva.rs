@@ -211,7 +211,7 @@ fn a_notifier_that_was_given_back_does_nothing() {
     unbind(&shared.space, bond).unwrap();
     let bond = bind(&shared.space, shared.table, ONE, &process.shared()).unwrap();
     shared.house.driver.take_calls();
-    old.invalidate(&Range::ALL).unwrap();
+    old.invalidate(&[Range::ALL]).unwrap();
     old.release().unwrap();
     assert_eq!(shared.house.driver.take_calls(), []);
     assert!(goes_to(shared.reach(ONE), &process), "its successor lives");

@@ -86,20 +86,21 @@ impl Space {
         answer
     }
 
-    /// A notifier's process changed its tables in `range`.
-    pub(crate) fn invalidate(&self, notifier: &Notifier, range: &Range) -> Result<(), PasidError> {
-        if range.size() == 0 {
-            return Ok(());
-        }
+    /// A notifier's process changed its tables in `ranges`.
+    pub(crate) fn invalidate(
+        &self,
+        notifier: &Notifier,
+        ranges: &[Range],
+    ) -> Result<(), PasidError> {
         let mut state = self.state.lock();
         let key = notifier.key();
         let Some(asid) = state.cached_as(notifier)? else { return Ok(()) };
         let table = state.table(notifier.table())?;
         let substreams = table.substreams(key);
-        let answer = if range.is_everything() {
+        let answer = if ranges.iter().any(Range::is_everything) {
             table.forget(asid, &substreams)
         } else {
-            table.store.forget_range(asid, &substreams, range)
+            table.store.forget_ranges(asid, &substreams, ranges)
         };
         if answer.is_err() {
             state.soil(key);

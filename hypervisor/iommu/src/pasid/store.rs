@@ -40,15 +40,15 @@ pub trait ContextStore: Send + Sync {
     /// The driver's: nothing counts as forgotten.
     fn forget(&self, asid: Asid, substreams: &[SubstreamId]) -> Result<(), DriverError>;
 
-    /// As [`forget`](Self::forget), for a range of addresses.
+    /// As [`forget`](Self::forget), for ranges of addresses; empty ones send nothing.
     ///
     /// # Errors
     /// The driver's: nothing counts as forgotten.
-    fn forget_range(
+    fn forget_ranges(
         &self,
         asid: Asid,
         substreams: &[SubstreamId],
-        range: &Range,
+        ranges: &[Range],
     ) -> Result<(), DriverError>;
 }
 
@@ -121,23 +121,26 @@ impl ContextStore for StreamContexts {
         self.instance.driver().invalidate(&batch)
     }
 
-    fn forget_range(
+    fn forget_ranges(
         &self,
         asid: Asid,
         substreams: &[SubstreamId],
-        range: &Range,
+        ranges: &[Range],
     ) -> Result<(), DriverError> {
-        let Range { start, granule, leaf, .. } = *range;
-        let size = range.size();
-        let mut batch = alloc::vec![Invalidation::StageOne {
-            vmid: self.vmid,
-            asid,
-            start,
-            size,
-            granule,
-            leaf,
-        }];
-        self.devices(&mut batch, substreams, start, size);
+        let vmid = self.vmid;
+        let changed = || ranges.iter().filter(|range| range.size() > 0);
+        let own = changed().map(|range| {
+            let Range { start, granule, leaf, .. } = *range;
+            Invalidation::StageOne { vmid, asid, start, size: range.size(), granule, leaf }
+        });
+        let mut batch: Vec<Invalidation> = own.collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // The devices last: asked before, one could fetch anew what the IOMMU still holds.
+        for range in changed() {
+            self.devices(&mut batch, substreams, range.start, range.size());
+        }
         self.instance.driver().invalidate(&batch)
     }
 }

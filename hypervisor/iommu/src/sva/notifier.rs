@@ -39,8 +39,8 @@ impl Notifier {
 }
 
 impl ProcessNotifier for Notifier {
-    fn invalidate(&self, range: &Range) -> Result<(), PasidError> {
-        self.space.upgrade().map_or(Ok(()), |space| space.invalidate(self, range))
+    fn invalidate(&self, ranges: &[Range]) -> Result<(), PasidError> {
+        self.space.upgrade().map_or(Ok(()), |space| space.invalidate(self, ranges))
     }
 
     fn release(&self) -> Result<(), PasidError> {

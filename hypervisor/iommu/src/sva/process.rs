@@ -90,11 +90,12 @@ pub trait Process: Send + Sync {
 /// Is told of what happens to an address space. Must not be called under a lock that
 /// [`Process::register`] or [`Process::unregister`] takes.
 pub trait ProcessNotifier: Send + Sync {
-    /// Tables changed in `range`: whoever caches must forget before this returns.
+    /// Tables changed in `ranges`: whoever caches must forget before this returns. All of them
+    /// are one batch with one synchronisation.
     ///
     /// # Errors
     /// The driver's: what was mapped there must be treated as still reachable.
-    fn invalidate(&self, range: &Range) -> Result<(), PasidError>;
+    fn invalidate(&self, ranges: &[Range]) -> Result<(), PasidError>;
 
     /// The address space goes. When this returns `Ok` no device can reach anything through it.
     /// Repeating it does nothing.

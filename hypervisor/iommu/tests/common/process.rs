@@ -51,7 +51,7 @@ impl TestProcess {
         let (start, end) = (Iova::new(start), Iova::new(end));
         let range = Range { start, end, granule: 4096, leaf: Some(4096) };
         let notifiers = self.notifiers.lock().unwrap().clone();
-        notifiers.iter().try_for_each(|notifier| notifier.invalidate(&range))
+        notifiers.iter().try_for_each(|notifier| notifier.invalidate(&[range]))
     }
 
     /// The process ends, now.

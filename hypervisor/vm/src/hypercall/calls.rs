@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
 use palisade_abi::{
     BindFlags, COMMAND_BYTES, DeviceFlags, INVALIDATION_BYTES, InvalidationRecord,
     STREAM_ENTRY_BYTES, Status, call, pack_widths,
@@ -231,8 +232,9 @@ impl Service {
 
     fn invalidate(&self, record: &InvalidationRecord) -> Answer {
         let state = self.state.lock();
-        let next = invalidate_one(&state, record)?;
-        Ok([next, 0, 0])
+        let (process, range) = judge(&state, record)?;
+        process.invalidate(&[range])?;
+        Ok([range.end.get(), 0, 0])
     }
 
     fn invalidate_batch(&self, base: u64, count: u64) -> Answer {
@@ -240,17 +242,27 @@ impl Service {
             return Err(Status::Invalid.into());
         }
         let state = self.state.lock();
-        for done in 0..count {
-            let wrong = |outcome: Outcome| Failure(outcome.0, [done, 0, 0]);
+        let mut run = Run::default();
+        for index in 0..count {
             let mut bytes = [0; INVALIDATION_BYTES];
-            self.copy(base, done, &mut bytes).map_err(wrong)?;
+            let copied = self.copy(base, index, &mut bytes);
             let record = InvalidationRecord::from_bytes(&bytes);
-            let next = invalidate_one(&state, &record).map_err(wrong)?;
-            if next < record.end {
+            let judged = copied.and_then(|()| judge(&state, &record));
+            let (process, range) = match judged {
+                Ok(judged) => judged,
+                Err(outcome) => {
+                    run.finish()?;
+                    return Err(Failure(outcome.0, [index, 0, 0]));
+                }
+            };
+            run.push(index, process, range)?;
+            if range.end.get() < record.end {
                 // Longer than one call's work: the guest goes on with this very record.
-                return Ok([done, next, 0]);
+                run.finish()?;
+                return Ok([index, range.end.get(), 0]);
             }
         }
+        run.finish()?;
         Ok([count, 0, 0])
     }
 
@@ -348,8 +360,48 @@ impl Service {
     }
 }
 
-/// Invalidates one range, or the first part of a long one; answers the first address not done.
-fn invalidate_one(state: &State, record: &InvalidationRecord) -> Result<u64, Outcome> {
+/// Consecutive records of one address space: they go to the hardware together.
+#[derive(Default)]
+struct Run {
+    process: Option<Arc<GuestProcess>>,
+    ranges: ArrayVec<Range, { call::MAX_BATCH as usize }>,
+    /// Index of its first record.
+    first: u64,
+}
+
+impl Run {
+    /// Adds a record; one of another address space sends what came before.
+    fn push(
+        &mut self,
+        index: u64,
+        process: Arc<GuestProcess>,
+        range: Range,
+    ) -> Result<(), Failure> {
+        let same = self.process.as_ref().is_some_and(|own| Arc::ptr_eq(own, &process));
+        if !same || self.ranges.is_full() {
+            self.finish()?;
+            self.first = index;
+            self.process = Some(process);
+        }
+        // Not full: it was emptied just now.
+        let _ = self.ranges.try_push(range);
+        Ok(())
+    }
+
+    /// Sends what is there. A failure names its first record: none of them counts as done.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        let answer = process.invalidate(&self.ranges);
+        self.ranges.clear();
+        answer.map_err(|error| Failure(Outcome::from(error).0, [self.first, 0, 0]))
+    }
+}
+
+/// The address space and the range that a record names, or the first part of a long one.
+fn judge(
+    state: &State,
+    record: &InvalidationRecord,
+) -> Result<(Arc<GuestProcess>, Range), Outcome> {
     let process = state.process(record.asid)?;
     let InvalidationRecord { start, end, leaf, .. } = *record;
     let granule = process.granule();
@@ -364,8 +416,7 @@ fn invalidate_one(state: &State, record: &InvalidationRecord) -> Result<u64, Out
         let (start, end) = (Iova::new(start), Iova::new(stop));
         Range { start, end, granule, leaf: (leaf != 0).then_some(leaf) }
     };
-    process.invalidate(&range)?;
-    Ok(range.end.get())
+    Ok((process, range))
 }
 
 /// An entry of some level maps `size` bytes in tables of this granule.

@@ -51,8 +51,8 @@ impl GuestProcess {
     }
 
     /// Its tables changed.
-    pub(super) fn invalidate(&self, range: &Range) -> Result<(), PasidError> {
-        self.all().iter().map(|one| one.invalidate(range)).fold(Ok(()), Result::and)
+    pub(super) fn invalidate(&self, ranges: &[Range]) -> Result<(), PasidError> {
+        self.all().iter().map(|one| one.invalidate(ranges)).fold(Ok(()), Result::and)
     }
 
     /// It goes.

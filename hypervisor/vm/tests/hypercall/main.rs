@@ -317,8 +317,16 @@ fn invalidations_are_checked_bounded_and_batched() {
         let record = InvalidationRecord { asid, start, end, leaf: 0x1000 };
         house.ram.put(RAM + n * 32, &record.to_bytes());
     }
+    house.driver.take_calls();
     assert_eq!(house.call(call::INVALIDATE_BATCH, &[RAM, 3]), (Status::Success, [3, 0, 0]));
+    let range = |call: &Call| matches!(call, Call::Invalidate(Invalidation::StageOne { .. }));
+    let sent = house.driver.take_calls();
+    assert!(sent[..3].iter().all(range) && sent[3..] == [Call::Sync], "one batch: {sent:?}");
     assert_eq!(house.call(call::INVALIDATE_BATCH, &[RAM, 4]), (Status::NotFound, [3, 0, 0]));
+    assert_eq!(house.driver.take_calls(), sent, "what came before the wrong one is done");
+    // Of a batch that fails nothing counts as done.
+    house.driver.fail_after(0, DriverError::InvalidationTimeout);
+    assert_eq!(house.call(call::INVALIDATE_BATCH, &[RAM, 3]), (Status::Hardware, [0, 0, 0]));
     assert_eq!(house.does(call::INVALIDATE_BATCH, &[RAM, 65]), Status::Invalid);
     assert_eq!(house.does(call::INVALIDATE_BATCH, &[RAM + BYTES, 1]), Status::Outside);
     assert_eq!(house.does(call::INVALIDATE_BATCH, &[u64::MAX - 7, 64]), Status::Outside);
