@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use palisade_e2e::console::say;
 use serde_json::{Map, Value};
 
-use crate::bench::{entry, pgtable, smmuv3};
+use crate::bench::{entry, pgtable, sharing, smmuv3};
 use crate::cli::BenchOptions;
 use crate::workspace::Workspace;
 
@@ -16,8 +16,12 @@ pub type Numbers = Map<String, Value>;
 /// A part: its name and how it measures.
 type Part = (&'static str, fn(&Workspace) -> Result<Numbers>);
 
-const PARTS: &[Part] =
-    &[("pgtable", pgtable::measure), ("smmuv3", smmuv3::measure), ("boot", entry::measure)];
+const PARTS: &[Part] = &[
+    ("pgtable", pgtable::measure),
+    ("smmuv3", smmuv3::measure),
+    ("sharing", sharing::measure),
+    ("boot", entry::measure),
+];
 
 /// Measures everything there is to measure. What fails is said and fails the whole, but the other
 /// parts are measured all the same.

@@ -4,6 +4,7 @@ mod callgrind;
 mod command;
 mod entry;
 mod pgtable;
+mod sharing;
 mod smmuv3;
 
 pub use command::bench;

@@ -15,7 +15,7 @@ use crate::setup;
 use crate::workspace::{Workspace, cargo};
 
 /// The function that is counted.
-const REGION: &str = "palisade_measured_region";
+pub(super) const REGION: &str = "palisade_measured_region";
 /// The peers, as the program and the report call them.
 const PEERS: [&str; 2] = ["aarch64-paging", "page_table_multiarch"];
 
@@ -120,7 +120,7 @@ pub fn measure(workspace: &Workspace) -> Result<Numbers> {
 }
 
 /// The measuring program, under the profile that ships.
-fn build(workspace: &Workspace) -> Result<PathBuf> {
+pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let _step = crate::progress::step("building palisade-bench");
     let status = cargo()
         .args(["build", "--quiet", "--release", "--package", "palisade-bench"])
