@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::drive::Job;
 use crate::drive::attack::{hex, holds, pattern};
 use crate::drive::disk::field;
+use crate::drive::operator::tell;
 use crate::outcome::Check;
 use crate::record::{number, text};
 use crate::session::Session;
@@ -19,6 +20,13 @@ const BASE: u64 = 0x20_0000_0000;
 const OUTSIDE: u64 = 0x7000_0000;
 const LENGTH: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Causes of exits that only the guest itself can make.
+const CAUSES: [&str; 7] = ["wfx", "hypercall", "sysreg", "mmio", "fetch", "serror", "other"];
+/// Bytes of `stats` on the wire, frame and all: each may interrupt the guest's core.
+const TYPED: u64 = 9;
+/// Transfers of the stream, and how many of them are looked at.
+const STREAM: u64 = 48;
+const LOOKED_AT: u64 = 16;
 /// F_TRANSLATION (IHI 0070, 7.3.13).
 const TRANSLATION: u64 = 0x10;
 
@@ -28,6 +36,8 @@ struct Way {
     /// Begins with space 0.
     begin: &'static [&'static str],
     invalidate: &'static str,
+    /// The same for 64 pages.
+    invalidate_many: &'static str,
     /// From space 0 to space 1.
     switch: &'static str,
     /// Space 1 no more; and back to space 0.
@@ -43,6 +53,7 @@ const WAYS: [Way; 2] = [
         name: "hypervisor-table",
         begin: &["enable", "bind 0"],
         invalidate: "invalidate 0",
+        invalidate_many: "invalidate-many 0",
         switch: "rebind 1",
         unbind: "unbind",
         again: &["bind 0"],
@@ -53,6 +64,7 @@ const WAYS: [Way; 2] = [
         name: "guest-table",
         begin: &["entry 0"],
         invalidate: "forget 0",
+        invalidate_many: "forget-many 0",
         switch: "switch 1",
         unbind: "park 1",
         again: &["switch 0"],
@@ -67,6 +79,11 @@ struct Guest<'s> {
     data: Vec<(u64, u64)>,
     seed: u64,
     patterns: u64,
+}
+
+/// How much a counter grew.
+fn more(before: &Value, after: &Value, counter: &str) -> Option<u64> {
+    number(after, counter)?.checked_sub(number(before, counter)?)
 }
 
 /// The virtual address of a page.
@@ -197,6 +214,8 @@ impl Guest<'_> {
         self.say(&format!("{} {:#x}", way.invalidate, va(1)))?;
         check("remapped-page-leaves-nothing-stale", self.arrives(held, Some(3))?);
 
+        check("batch-of-invalidations-is-one-exit", self.batch(way)?);
+
         let held = self.load(0)?;
         self.say(way.switch)?;
         check("second-process-takes-over", self.arrives(held, Some(5))?);
@@ -207,7 +226,9 @@ impl Guest<'_> {
 
         self.all(way.again)?;
         let held = self.load(0)?;
-        check("bound-again-reaches-its-own", self.arrives(held, Some(3))?);
+        check("bound-again-reaches-its-own", self.arrives(held, Some(2))?);
+
+        check("dma-makes-no-exit", self.stream()?);
 
         let held = self.load(0)?;
         self.say(way.exit)?;
@@ -223,6 +244,71 @@ impl Guest<'_> {
         let evidence = json!({ "events": kinds.len(), "configuration_errors": bad });
         check("no-bad-descriptor", (bad == 0 && !kinds.is_empty(), evidence));
         self.all(way.end)
+    }
+
+    /// What the guest's vCPU came out for until now.
+    fn exits(&mut self) -> Result<Value> {
+        let mark = self.session.records.count();
+        tell(self.session, "stats")?;
+        let mut counters = self.session.records.since(mark, "counters");
+        let own = counters.find(|record| text(record, "vm") == Some(VM));
+        own.cloned().context("no counters of the VM")
+    }
+
+    /// Page 1 moves to data 2, and 64 pages are invalidated by one call.
+    fn batch(&mut self, way: &Way) -> Result<(bool, Value)> {
+        let held = self.load(0)?;
+        self.map(0, 1, 2)?;
+        let before = self.exits()?;
+        let done = self.say(&format!("{} {:#x}", way.invalidate_many, va(1)))?;
+        let after = self.exits()?;
+        let calls = more(&before, &after, "hypercall");
+        let (fresh, evidence) = self.arrives(held, Some(2))?;
+        let records = field(&done, "a");
+        let passed = fresh && records == Some(64) && calls == Some(1);
+        Ok((passed, json!({ "records": records, "exits": calls, "transfer": evidence })))
+    }
+
+    /// How many transfers of the stream are done.
+    fn streamed(&mut self, count: u64, least: u64) -> Result<u64> {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        loop {
+            let mut word = [0; 8];
+            word.copy_from_slice(&self.session.memory(count, 8)?);
+            let done = u64::from_le_bytes(word);
+            if done >= least {
+                return Ok(done);
+            }
+            if Instant::now() >= deadline {
+                bail!("{done} transfers of {least}");
+            }
+            self.session.pump(Instant::now() + Duration::from_millis(50))?;
+        }
+    }
+
+    /// Transfers one after the other, started, awaited and counted by the guest alone: it does
+    /// not come out for them. What the host types interrupts it.
+    fn stream(&mut self) -> Result<(bool, Value)> {
+        let answer = self.say(&format!("stream {:#x} {STREAM}", va(1)))?;
+        let ipa = field(&answer, "a").context("no address")?;
+        let count = self.session.records.physical(VM, ipa).context("no RAM reported")?;
+        self.streamed(count, 1)?;
+        let before = self.exits()?;
+        let first = self.streamed(count, 1)?;
+        let last = self.streamed(count, (first + LOOKED_AT).min(STREAM - 1))?;
+        let after = self.exits()?;
+        self.streamed(count, STREAM)?;
+        let exits: Vec<(&str, Option<u64>)> =
+            CAUSES.iter().map(|&cause| (cause, more(&before, &after, cause))).collect();
+        let interrupts = more(&before, &after, "irq");
+        let none = exits.iter().all(|(_, count)| *count == Some(0));
+        let passed = none && interrupts.is_some_and(|count| count <= TYPED) && last > first;
+        let exits: serde_json::Map<String, Value> =
+            exits.into_iter().map(|(cause, count)| (cause.to_owned(), json!(count))).collect();
+        let evidence = json!({
+            "transfers": last - first, "exits": exits, "interrupts_by_the_host": interrupts,
+        });
+        Ok((passed, evidence))
     }
 
     /// A page whose IPA the VM does not have: the hypervisor hears of it, the guest does not.

@@ -4,7 +4,7 @@
 #![no_main]
 #![allow(unsafe_code)]
 
-use palisade_abi::{BindFlags, Status, call};
+use palisade_abi::{BindFlags, InvalidationRecord, Status, call};
 use palisade_payloads::command::{Words, serve};
 use palisade_payloads::edu::{BUFFER_SIZE, Edu, IDENTITY};
 use palisade_payloads::hypercall::{Ring, ask, present};
@@ -26,6 +26,8 @@ static RING: Page = Page::new();
 static DESCRIPTOR: Page = Page::new();
 static ENTRY: Page = Page::new();
 static COMMANDS: Page = Page::new();
+/// Transfers done by `stream`.
+static COUNT: Page = Page::new();
 
 fn main(platform: &Platform<'_>) {
     let edu = Bus::open(platform).and_then(|mut bus| {
@@ -40,8 +42,27 @@ fn main(platform: &Platform<'_>) {
             Ok([a, b, c]) => println!("ok {a:#x} a={a:#x} b={b:#x} c={c:#x}"),
             Err(status) => println!("err {line} {status:?}"),
         }
+        if verb == "stream" {
+            stream(edu, line);
+        }
         Some(())
     });
+}
+
+/// `stream ADDRESS COUNT`: so many transfers to an address after the answer, without a word on
+/// the console meanwhile; how many are done is in memory.
+fn stream(edu: Option<Edu>, line: &str) {
+    let mut words = Words::new(line);
+    words.word();
+    let (Some(edu), Some(address), Some(count)) = (edu, words.number(), words.number()) else {
+        return;
+    };
+    for done in 1..=count {
+        if edu.store(address, 64).is_none() {
+            return;
+        }
+        put(&COUNT, 0, done);
+    }
 }
 
 /// One command: results, a refusal of the hypervisor, or nothing when it makes no sense.
@@ -97,6 +118,23 @@ fn obey(
             let (space, page) = (number()?, number()?);
             Some(ask(call::INVALIDATE, [asid(space), page, page + 4096, 4096, 0, 0]))
         }
+        "invalidate-many" => {
+            let (asid, pages) = (asid(number()?), many(number()?));
+            for (index, start) in pages.into_iter().enumerate() {
+                let record = InvalidationRecord { asid, start, end: start + 4096, leaf: 4096 };
+                for (word, bytes) in record.to_bytes().chunks_exact(8).enumerate() {
+                    let value = bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+                    put(&COMMANDS, index * 4 + word, value);
+                }
+            }
+            let list = COMMANDS.address() as u64;
+            Some(ask(call::INVALIDATE_BATCH, [list, MANY as u64, 0, 0, 0, 0]))
+        }
+        // What is to be done is done after the answer.
+        "stream" => {
+            put(&COUNT, 0, 0);
+            Some(Ok([COUNT.address() as u64, 0, 0]))
+        }
         "entry" => {
             descriptor(number()?)?;
             Some(entry(1 | 5 << 1 | DESCRIPTOR.address() as u64))
@@ -107,9 +145,21 @@ fn obey(
             let (space, page) = (number()?, number()?);
             Some(commands(&[[0x12 | asid(space) << 48, page | 1]]))
         }
+        "forget-many" => {
+            let (asid, pages) = (asid(number()?), many(number()?));
+            Some(commands(&pages.map(|page| [0x12 | asid << 48, page | 1])))
+        }
         "leave" => Some(entry(0)),
         _ => None,
     }
+}
+
+/// Most of one call.
+const MANY: usize = call::MAX_BATCH as usize;
+
+/// As many pages as one call takes, the last of them `last`.
+fn many(last: u64) -> [u64; MANY] {
+    core::array::from_fn(|index| last.wrapping_sub((MANY - 1 - index) as u64 * 4096))
 }
 
 fn asid(space: u64) -> u64 {
