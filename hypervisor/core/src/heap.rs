@@ -8,7 +8,11 @@ mod target {
 
     /// All that the hypervisor's own data structures may ever take, in bytes.
     /// Tables, queues and guests' RAM come from frames instead.
-    const BYTES: usize = 2 << 20;
+    ///
+    /// What guests make it take is bounded by their quotas: 1,024 LPIs, 1,024 bindings, 128
+    /// address spaces and 256 stalls each, less than 300 KiB. Eight VMs thus stay below a third
+    /// of it, which leaves room for blocks of powers of two and for vectors that grow.
+    const BYTES: usize = 8 << 20;
 
     #[repr(C, align(4096))]
     struct Memory([MaybeUninit<u8>; BYTES]);

@@ -29,5 +29,8 @@ pub use world::{CONTROL_BYTES, ItsDevice, Sender};
 pub const FIRST_LPI: u32 = 8192;
 /// Bits of an INTID that the guest sees in GICD_TYPER.IDbits: 14, thus 8192 LPIs.
 pub const INTID_BITS: u32 = 14;
+/// LPIs that one VM may have mapped at once: an eighth of the machine's, which has eight VMs at
+/// most. So no VM can take the others' from them.
+pub const LPIS_PER_VM: usize = 1024;
 /// Commands carried out per exit; the rest waits for the next register access.
 pub const COMMANDS_PER_EXIT: usize = 256;

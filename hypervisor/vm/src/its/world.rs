@@ -9,7 +9,7 @@ use palisade_hal::cpu::Counter;
 use palisade_mem::SortedMap;
 use spin::Mutex;
 
-use super::{Backend, Messages, VirtualIts};
+use super::{Backend, LPIS_PER_VM, Messages, VirtualIts};
 use crate::memory::GuestMemory;
 use crate::mmio::{Access, MmioDevice, Width};
 use crate::vgic::Vgic;
@@ -179,6 +179,9 @@ impl Backend for World {
 
     fn map_event(&mut self, device: u32, event: u32, intid: u32, vcpu: usize) -> bool {
         let Some(physical) = self.physical(device) else { return false };
+        if self.events.len() >= LPIS_PER_VM {
+            return false;
+        }
         let messages = self.messages.clone();
         let lpi = match messages.lpis().alloc() {
             Ok(lpi) => lpi,

@@ -63,39 +63,73 @@ fn at(offset: u64) -> Access {
     Access { vcpu: 0, offset, width: Width::Bits64 }
 }
 
+/// A VM with device 8, its service in reach of the guest's queue.
+struct Bench {
+    device: Arc<ItsDevice>,
+    messages: Arc<Messages>,
+    memory: Arc<GuestMemory>,
+    vgic: Arc<Vgic>,
+    gic: FakeGic,
+    _arena: Arena,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let arena = Arena::new(PhysAddr::new(0x8000_0000), 4096);
+        let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
+        let cpus = Arc::new(frames.register_agent("cpus").unwrap());
+        let iommus = Arc::new(Iommus::new(4, 16));
+        let owner = iommus.owners().open(0).unwrap();
+        let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
+        let formats = Box::leak(Box::new(palisade_pgtable::Registry::new()));
+        formats.register(&palisade_pgtable::STAGE2_4K[0]).unwrap();
+        let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape, formats).unwrap();
+        memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
+
+        let zero = || AtomicU64::new(0);
+        let swift = Swift { written: zero(), queue: zero(), tables: [zero(), zero()] };
+        let mmio = Mmio::fake(Arc::new(swift), 0x2_0000);
+        let env = palisade_hal::cpu::Counter;
+        let its = Its::new(mmio, PhysAddr::new(0x0808_0000), &frames, &env).unwrap();
+        its.map_core(&env, 3, 0).unwrap();
+        let messages = Messages::new(its, LpiTable::new(&frames).unwrap());
+
+        let vgic = Vgic::new(Version::V3, 1);
+        vgic.offer_lpis();
+        let gic = FakeGic::new(Version::V3, 4);
+        let distributor = crate::vgic::Distributor::new(vgic.clone());
+        let redistributor = crate::vgic::Redistributors::new(vgic.clone());
+        let word = |offset| Access { vcpu: 0, offset, width: Width::Bits32 };
+        distributor.write(word(0), 3);
+        redistributor.write(at(0x70), CONFIG | 13);
+        redistributor.write(word(0), 1);
+
+        let senders = vec![Sender { guest: 8, physical: 0x100 }];
+        let device =
+            ItsDevice::new(messages.clone(), vgic.clone(), memory.clone(), vec![3], senders);
+        Self { device, messages, memory, vgic, gic, _arena: arena }
+    }
+
+    /// Writes a command into slot `index` of the guest's queue.
+    fn write(&self, index: u64, command: [u64; 4]) {
+        for (part, word) in command.iter().enumerate() {
+            let place = QUEUE + 32 * index + 8 * part as u64;
+            assert!(self.memory.write(Ipa::new(place), &word.to_le_bytes()));
+        }
+    }
+
+    /// Starts the service with the first `count` commands of the queue.
+    fn start(&self, count: u64) {
+        self.device.write(at(0x80), 1 << 63 | QUEUE | 15);
+        self.device.write(Access { width: Width::Bits32, ..at(0) }, 1);
+        self.device.write(at(0x88), count * 32);
+    }
+}
+
 #[test]
 fn messages_reach_whom_the_guest_says_until_it_ends() {
-    let arena = Arena::new(PhysAddr::new(0x8000_0000), 4096);
-    let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
-    let cpus = Arc::new(frames.register_agent("cpus").unwrap());
-    let iommus = Arc::new(Iommus::new(4, 16));
-    let owner = iommus.owners().open(0).unwrap();
-    let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
-    let formats = Box::leak(Box::new(palisade_pgtable::Registry::new()));
-    formats.register(&palisade_pgtable::STAGE2_4K[0]).unwrap();
-    let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape, formats).unwrap();
-    memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
-
-    let zero = || AtomicU64::new(0);
-    let swift = Swift { written: zero(), queue: zero(), tables: [zero(), zero()] };
-    let mmio = Mmio::fake(Arc::new(swift), 0x2_0000);
-    let env = palisade_hal::cpu::Counter;
-    let its = Its::new(mmio, PhysAddr::new(0x0808_0000), &frames, &env).unwrap();
-    its.map_core(&env, 3, 0).unwrap();
-    let messages = Messages::new(its, LpiTable::new(&frames).unwrap());
-
-    let vgic = Vgic::new(Version::V3, 1);
-    vgic.offer_lpis();
-    let gic = FakeGic::new(Version::V3, 4);
-    let distributor = crate::vgic::Distributor::new(vgic.clone());
-    let redistributor = crate::vgic::Redistributors::new(vgic.clone());
-    let word = |offset| Access { vcpu: 0, offset, width: Width::Bits32 };
-    distributor.write(word(0), 3);
-    redistributor.write(at(0x70), CONFIG | 13);
-    redistributor.write(word(0), 1);
-
-    let senders = vec![Sender { guest: 8, physical: 0x100 }];
-    let device = ItsDevice::new(messages.clone(), vgic.clone(), memory.clone(), vec![3], senders);
+    let bench = Bench::new();
+    let Bench { device, messages, memory, vgic, gic, .. } = &bench;
     // The guest enables LPI 8200 with priority 0xa0.
     assert!(memory.write(Ipa::new(CONFIG + 8), &[0xa1]));
     // MAPC collection 0 → vCPU 0; MAPD device 8, two bits; MAPTI event 1 → 8200, collection 0.
@@ -106,20 +140,13 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
         // A device that is another's.
         [0x08 | 9 << 32, 1, 1 << 63 | CONFIG, 0],
     ];
-    for (index, command) in commands.iter().enumerate() {
-        for (part, word) in command.iter().enumerate() {
-            let place = QUEUE + 32 * index as u64 + 8 * part as u64;
-            assert!(memory.write(Ipa::new(place), &word.to_le_bytes()));
-        }
-    }
-    device.write(at(0x80), 1 << 63 | QUEUE);
-    device.write(Access { width: Width::Bits32, ..at(0) }, 1);
-    device.write(at(0x88), 4 * 32);
+    (0..).zip(commands).for_each(|(index, command)| bench.write(index, command));
+    bench.start(4);
     assert_eq!(device.refused(), (1, 0), "the other's device");
     assert_eq!(messages.lpis().in_use(), 1);
 
     assert!(messages.raise(FIRST_LPI), "the first physical LPI");
-    vgic.flush(0, &gic);
+    vgic.flush(0, gic);
     assert_eq!(gic.guest_acknowledge(), Some(8200));
     assert!(!messages.raise(FIRST_LPI + 1), "nobody's");
 
@@ -128,10 +155,7 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
     assert_eq!(messages.lpis().in_use(), 0);
     assert!(!messages.raise(FIRST_LPI), "the device is gone");
     let put = |index: u64, command: [u64; 4]| {
-        for (part, word) in command.iter().enumerate() {
-            let place = QUEUE + 32 * index + 8 * part as u64;
-            assert!(memory.write(Ipa::new(place), &word.to_le_bytes()));
-        }
+        bench.write(index, command);
         device.write(at(0x88), (index + 1) * 32);
     };
     put(4, commands[1]);
@@ -147,4 +171,27 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
     device.reset();
     assert_eq!(messages.lpis().in_use(), 0);
     assert!(!messages.raise(FIRST_LPI), "it ended");
+}
+
+#[test]
+fn a_vm_that_maps_all_it_can_leaves_lpis_to_the_others() {
+    let bench = Bench::new();
+    let quota = LPIS_PER_VM as u64;
+    bench.write(0, [0x09, 0, 1 << 63, 0]);
+    bench.write(1, [0x08 | 8 << 32, 10, 1 << 63 | CONFIG, 0]);
+    // MAPTI events 0 to `quota`: one too many.
+    for event in 0..=quota {
+        bench.write(2 + event, [0x0a | 8 << 32, (8192 + event) << 32 | event, 0, 0]);
+    }
+    let commands = quota + 3;
+    bench.start(commands);
+    while bench.device.read(at(0x90)) != commands * 32 {}
+    assert_eq!(bench.device.refused(), (1, 0), "the one too many");
+    assert_eq!(bench.messages.lpis().in_use(), LPIS_PER_VM as u32);
+    assert!(bench.messages.lpis().alloc().is_ok(), "another VM's");
+    // DISCARD makes room.
+    bench.write(commands, [0x0f | 8 << 32, 0, 0, 0]);
+    bench.write(commands + 1, [0x0a | 8 << 32, (8192 + quota) << 32 | quota, 0, 0]);
+    bench.device.write(at(0x88), (commands + 2) * 32);
+    assert_eq!(bench.device.refused(), (1, 0));
 }
