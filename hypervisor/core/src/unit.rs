@@ -16,7 +16,7 @@ use palisade_vm::load::{self, Boot, Images, LoadError, Machine};
 use palisade_vm::memory::{GuestMemory, MemoryError, Shape};
 use palisade_vm::mmio::BusError;
 use palisade_vm::passthrough::{Assigned, PlainRefusal, PlainSet, Refusal, Request};
-use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost};
+use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost, open_windows};
 use palisade_vm::pl011::Console;
 use palisade_vm::{CAUSES, Life, Vm, VmConfig, VmError, Wires, layout};
 use spin::{Mutex, MutexGuard};
@@ -182,6 +182,7 @@ fn furnish(
     })?;
     let pci = Arc::new(PciHost::new(memory.clone()));
     vm.add_device(Ipa::new(ECAM_BASE), ECAM_BYTES, pci.clone())?;
+    open_windows(&mut vm)?;
     let request = Request {
         vm: index as u16,
         devices: &manifest.devices,

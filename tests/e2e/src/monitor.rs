@@ -83,11 +83,61 @@ impl Monitor {
         Ok(bytes)
     }
 
+    /// First address and bytes of each memory region of the first device on a PCI bus.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn regions(&mut self, bus: u64) -> Result<Vec<(u64, u64)>> {
+        let answer = self.execute("query-pci", json!({}))?;
+        Ok(device_on(&answer, bus).map(regions).unwrap_or_default())
+    }
+
     /// Asks QEMU to leave.
     ///
     /// # Errors
     /// QEMU is gone already.
     pub fn quit(&mut self) -> Result<()> {
         self.execute("quit", json!({})).map(|_| ())
+    }
+}
+
+/// The first device on a bus, wherever in the tree of bridges.
+fn device_on(tree: &Value, bus: u64) -> Option<&Value> {
+    match tree {
+        Value::Object(fields) => {
+            let here = fields.get("bus").and_then(Value::as_u64) == Some(bus);
+            if here && fields.contains_key("regions") {
+                return Some(tree);
+            }
+            fields.values().find_map(|value| device_on(value, bus))
+        }
+        Value::Array(values) => values.iter().find_map(|value| device_on(value, bus)),
+        _ => None,
+    }
+}
+
+fn regions(device: &Value) -> Vec<(u64, u64)> {
+    let all = device.get("regions").and_then(Value::as_array);
+    let one = |region: &Value| {
+        let memory = region.get("type").and_then(Value::as_str) == Some("memory");
+        let number = |key| region.get(key).and_then(Value::as_u64);
+        number("address").zip(number("size")).filter(|_| memory)
+    };
+    all.into_iter().flatten().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_behind_a_bridge_is_found_with_its_memory() {
+        let port = json!({ "type": "memory", "address": 64, "size": 1 });
+        let disk = json!({ "type": "memory", "address": 4096, "size": 16384 });
+        let behind = json!({ "bus": 1, "slot": 0, "regions": [disk, { "type": "io" }] });
+        let bridge = json!({ "bus": 0, "regions": [port], "pci_bridge": { "devices": [behind] } });
+        let tree = json!([{ "bus": 0, "devices": [bridge] }]);
+        assert_eq!(device_on(&tree, 1).map(regions), Some(vec![(4096, 16384)]));
+        assert_eq!(device_on(&tree, 2), None);
     }
 }

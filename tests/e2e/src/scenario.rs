@@ -75,6 +75,8 @@ pub enum Driver {
     Reassign,
     /// A VM powers off and is started anew, over and over.
     Restart,
+    /// Two unmodified kernels with a disk and a network card each, and one VM that attacks both.
+    TwoLinux,
     /// Nothing to do but to wait for what each VM comes to.
     States,
 }
@@ -88,6 +90,9 @@ pub struct Device {
     /// Size of a fresh disk image for it.
     #[serde(default)]
     pub disk: Option<String>,
+    /// Whether it is a network card: the host then answers on its line, and has a file for it.
+    #[serde(default)]
+    pub net: bool,
     /// Whether it stands behind its own root port.
     #[serde(default = "yes")]
     pub port: bool,

@@ -249,11 +249,29 @@ impl Session {
     /// # Errors
     /// [`Stop`], no answer in time, or an answer that says `err`.
     pub fn command(&mut self, name: &str, command: &str, patience: Duration) -> Result<String> {
+        self.begin(name, command)?;
+        self.answer(name, command, patience)
+    }
+
+    /// Sends a VM's payload one command.
+    ///
+    /// # Errors
+    /// There is no such VM.
+    pub fn begin(&mut self, name: &str, command: &str) -> Result<()> {
         let vm = self.vm(name)?;
         if let Some(console) = self.consoles.get_mut(usize::from(vm)) {
             console.answers.clear();
         }
         self.send(vm, format!("{command}\n").as_bytes());
+        Ok(())
+    }
+
+    /// Waits for the answer to a command that was [begun](Self::begin).
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub fn answer(&mut self, name: &str, command: &str, patience: Duration) -> Result<String> {
+        let vm = self.vm(name)?;
         let until = Instant::now() + patience;
         loop {
             let console = self.consoles.get_mut(usize::from(vm));
@@ -286,6 +304,14 @@ impl Session {
     /// QEMU refuses the range or is gone.
     pub fn memory(&mut self, address: u64, length: u64) -> Result<Vec<u8>> {
         self.monitor.memory(address, length)
+    }
+
+    /// First address and bytes of each region of a PCI device, by its bus.
+    ///
+    /// # Errors
+    /// QEMU does not say.
+    pub fn regions(&mut self, bus: u64) -> Result<Vec<(u64, u64)>> {
+        self.monitor.regions(bus)
     }
 
     /// Ends the machine; gives what was reported and the screen back.

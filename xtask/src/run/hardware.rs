@@ -9,6 +9,8 @@ use palisade_e2e::scenario::{Device, Scenario, size};
 
 /// Root ports stand at device 1 and up; the machine has room for that many.
 const MOST_PORTS: usize = 30;
+/// Bytes of the file that a network card can bring.
+const FILE: usize = 128 << 10;
 
 /// A machine's command line under construction.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Hardware {
     pub arguments: Vec<OsString>,
     /// The disk image of each device that has one.
     pub disks: Vec<Option<PathBuf>>,
+    /// The file that each network card can bring its guest.
+    pub files: Vec<Option<PathBuf>>,
 }
 
 impl Hardware {
@@ -78,6 +82,10 @@ impl Hardware {
             if disk.is_some() {
                 words.push_str(&format!(",drive=disk{number}"));
             }
+            let file = if device.net { Some(self.network(number, folder)?) } else { None };
+            if file.is_some() {
+                words.push_str(&format!(",netdev=net{number},romfile="));
+            }
             if device.port {
                 ports += 1;
                 anyhow::ensure!(ports <= MOST_PORTS, "{}: no room for more devices", what());
@@ -92,8 +100,29 @@ impl Hardware {
             self.word("-device");
             self.word(words);
             self.disks.push(disk);
+            self.files.push(file);
         }
         Ok(())
+    }
+
+    /// The host's end of a network card's line: QEMU itself answers there, and hands out one file.
+    fn network(&mut self, number: usize, folder: &Path) -> Result<PathBuf> {
+        let shared = folder.join(format!("net{number}"));
+        let path = shared.join("data");
+        // Bytes that differ from card to card.
+        let mut word = number as u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (word >> 56) as u8
+        })
+        .take(FILE)
+        .collect();
+        std::fs::create_dir_all(&shared)
+            .and_then(|()| std::fs::write(&path, bytes))
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        self.word("-netdev");
+        self.word(format!("user,id=net{number},ipv6=off,tftp={}", shared.display()));
+        Ok(path)
     }
 }
 
@@ -103,7 +132,8 @@ mod tests {
 
     #[test]
     fn every_device_gets_its_own_port_and_bus() {
-        let device = |qemu: &str| Device { qemu: qemu.to_owned(), disk: None, port: true };
+        let device =
+            |qemu: &str| Device { qemu: qemu.to_owned(), disk: None, net: false, port: true };
         let folder = tempfile::tempdir().unwrap();
         let mut hardware = Hardware::default();
         let mut disk = device("virtio-blk-pci");

@@ -64,6 +64,7 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
         spec: Spec { qemu: qemu.path, arguments: hardware.arguments, guard: guard::words() },
         vms,
         disks: hardware.disks,
+        files: hardware.files,
         seed: options.seed,
     };
     let screen: Box<dyn Screen> =
@@ -161,7 +162,7 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         if qemu.starts_with("virtio-") && !qemu.contains("iommu_platform") {
             qemu.push_str(",iommu_platform=on,disable-legacy=on");
         }
-        Device { qemu, disk: None, port: true }
+        Device { qemu, disk: None, net: false, port: true }
     });
     Scenario {
         name: if options.kernel.is_some() { "kernel" } else { "bundle" }.to_owned(),

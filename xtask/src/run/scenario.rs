@@ -174,6 +174,7 @@ pub fn prepare(
         },
         vms: description.vms.iter().map(|vm| vm.name.clone()).collect(),
         disks: hardware.disks,
+        files: hardware.files,
         seed: wish.seed,
     };
     Ok((job, folder))

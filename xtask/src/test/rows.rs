@@ -87,6 +87,7 @@ pub const ROWS: &[Row] = &[
     row("gremlin", "gremlin"),
     row("linux", "linux"),
     row("linux-gicv2", "linux-wired"),
+    row("two-linux", "two-linux"),
     Row { board: Board::Rpi4, ..row("rpi4", "honest") },
     Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },
     row("sva", "sva"),

@@ -80,6 +80,18 @@ pub fn repelled(
     Ok(Check::new(name, unchanged && charged, evidence))
 }
 
+/// An attack on registers that are not rogue's: there is nothing to look at, since a look may
+/// change them; it must be charged.
+pub fn refused(session: &mut Session, name: &str, iova: u64, pattern: u32) -> Result<Check> {
+    let mark = session.records.count();
+    session.command(VM, &format!("dma w {iova:#x} {LENGTH} {pattern:#x}"), PATIENCE)?;
+    let event = event(session, mark, iova)?;
+    let kinds = ["F_TRANSLATION", "F_ADDR_SIZE"];
+    let charged = event.as_ref().is_some_and(|event| charged(&session.records, event, &kinds));
+    let evidence = json!({ "iova": format!("{iova:#x}"), "event": event });
+    Ok(Check::new(name, charged, evidence))
+}
+
 /// The first event in the attacked range since `mark`.
 fn event(session: &mut Session, mark: usize, iova: u64) -> Result<Option<Value>> {
     let range = iova..iova.saturating_add(LENGTH);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::drive::attack::{self, LENGTH, Target, pattern};
 use crate::drive::beats::Beats;
@@ -80,7 +80,7 @@ fn own_memory(session: &mut Session, seed: u64) -> Result<Check> {
 }
 
 /// The number of a physical address is an address of rogue's own where its RAM covers it.
-fn foreign(session: &Session, physical: u64) -> Result<Target> {
+pub fn foreign(session: &Session, physical: u64) -> Result<Target> {
     if session.records.physical(attack::VM, physical).is_some() {
         bail!("{physical:#x} lies in rogue's own guest-physical range: give rogue less memory");
     }
@@ -144,6 +144,19 @@ fn quarantined(session: &mut Session, mark: usize) -> Result<Check> {
     let through = words.iter().any(|record| text(record, "condition") == Some("quarantined"));
     let evidence = json!({ "stream": stream, "posture": words });
     Ok(Check::new("rogue-device-quarantined", aborts && through, evidence))
+}
+
+/// The posture since `mark`: the device went through quarantine, aborts, and is nobody's.
+pub fn freed(session: &Session, mark: usize, device: &str) -> Check {
+    let of = |record: &&Value| text(record, "device") == Some(device);
+    let words: Vec<Value> = session.records.since(mark, "posture").filter(of).cloned().collect();
+    let through = words.iter().any(|record| text(record, "condition") == Some("quarantined"));
+    let aborts = words.iter().all(|record| text(record, "state") == Some("abort"));
+    let free = words.last().is_some_and(|record| {
+        text(record, "condition") == Some("free") && text(record, "owner").is_none()
+    });
+    let evidence = json!({ "posture": words });
+    Check::new("detached-device-aborts-and-is-free", through && aborts && free, evidence)
 }
 
 /// At the end every stream aborts and nobody owns anything.

@@ -7,7 +7,9 @@ use anyhow::Result;
 
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
-use crate::drive::{control, gremlin, honest, isolation, linux, reassign, restart, states, sva};
+use crate::drive::{
+    control, gremlin, honest, isolation, linux, reassign, restart, states, sva, two_linux,
+};
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
 use crate::record::Records;
@@ -27,6 +29,8 @@ pub struct Job {
     pub vms: Vec<String>,
     /// The disk image of each device of the scenario that has one.
     pub disks: Vec<Option<PathBuf>>,
+    /// The file that each network card of the scenario can bring its guest.
+    pub files: Vec<Option<PathBuf>>,
     /// Moves canaries and patterns.
     pub seed: u64,
 }
@@ -71,6 +75,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::Linux => linux::drive(job, session, checks),
         Driver::Reassign => reassign::drive(job, session, checks),
         Driver::Restart => restart::drive(job, session, checks),
+        Driver::TwoLinux => two_linux::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),
         Driver::Sva => sva::drive(job, session, checks),
     }

@@ -15,6 +15,7 @@ mod reassign;
 mod restart;
 mod states;
 mod sva;
+mod two_linux;
 
 pub use guest::{GuestEnd, guest};
 pub use job::{Job, run};

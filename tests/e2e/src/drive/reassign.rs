@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::drive::attack::{self, Inconclusive, LENGTH};
 use crate::drive::operator::{ask, is_ok, refused, tell};
@@ -36,7 +36,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     session.command(disk::VM, "close", PATIENCE)?;
     let mark = session.records.count();
     tell(session, &format!("detach {} {DISK}", disk::VM))?;
-    checks.push(free(session, mark));
+    checks.push(isolation::freed(session, mark, DISK));
 
     tell(session, &format!("assign {HEIR} {DISK} 00:02.0"))?;
     let answer = session.command(HEIR, "open", PATIENCE)?;
@@ -88,19 +88,6 @@ fn answers(session: &mut Session) -> Result<Check> {
     let lists = wrong.first().and_then(Option::as_deref).is_some_and(|text| text.contains("help"));
     let evidence = json!({ "said": said, "refused": wrong });
     Ok(Check::new("prompt-answers-everything", told && refused && lists, evidence))
-}
-
-/// The posture since `mark`: the disk went through quarantine, aborts, and is nobody's.
-fn free(session: &Session, mark: usize) -> Check {
-    let of = |record: &&Value| text(record, "device") == Some(DISK);
-    let words: Vec<Value> = session.records.since(mark, "posture").filter(of).cloned().collect();
-    let through = words.iter().any(|record| text(record, "condition") == Some("quarantined"));
-    let aborts = words.iter().all(|record| text(record, "state") == Some("abort"));
-    let free = words.last().is_some_and(|record| {
-        text(record, "condition") == Some("free") && text(record, "owner").is_none()
-    });
-    let evidence = json!({ "posture": words });
-    Check::new("detached-device-aborts-and-is-free", through && aborts && free, evidence)
 }
 
 /// Nobody gets, loses or resets by mistake what another VM has.
