@@ -6,6 +6,8 @@ use core::ptr;
 
 use palisade_hal::machine::{Frame, MAX_CPUS};
 
+use crate::image::Image;
+
 /// A core's stack, in bytes.
 pub(crate) const STACK_SIZE: usize = 64 * 1024;
 /// The stack on which a fatal exception is reported, in bytes.
@@ -53,14 +55,14 @@ pub(crate) static mut AREAS: core::mem::MaybeUninit<[Area; MAX_CPUS]> =
 
 /// The address of core `index`'s words, `None` beyond [`MAX_CPUS`].
 pub(crate) fn words(index: usize) -> Option<*mut Words> {
-    let first = (&raw mut AREAS).cast::<Area>();
+    let first = ptr::with_exposed_provenance_mut::<Area>(Image.areas() as usize);
     // The pointer is only computed here; `index` keeps it inside AREAS.
     (index < MAX_CPUS).then(|| first.wrapping_add(index).wrapping_byte_add(AREA_WORDS).cast())
 }
 
 /// Address ranges of the two guard pages of core `index`.
 pub(crate) fn guards(index: usize) -> [u64; 2] {
-    let area = (&raw const AREAS) as u64 + (index * AREA_SIZE) as u64;
+    let area = Image.areas() + (index * AREA_SIZE) as u64;
     [area + offset_of!(Area, guard) as u64, area + offset_of!(Area, emergency_guard) as u64]
 }
 

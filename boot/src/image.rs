@@ -2,22 +2,26 @@
 
 use core::ops::Range;
 
-macro_rules! symbols {
-    ($($name:ident)*) => {
-        unsafe extern "C" { $(static $name: u8;)* }
-    };
+/// The linker's answers, in the order of `linker/sections.ld`. Words, since code can name only
+/// what lies within 1 MiB of it (the tiny code model), and the ends of the image do not.
+#[repr(C)]
+struct Layout {
+    image: [u64; 2],
+    text: [u64; 2],
+    rodata: [u64; 2],
+    data: [u64; 2],
+    stacks: [u64; 2],
+    areas: u64,
+    default_uart: u64,
 }
 
-symbols!(
-    __image_start __text_start __text_end __rodata_start __rodata_end
-    __data_start __bss_end __stacks_start __stacks_end __image_end __default_uart
-);
+unsafe extern "C" {
+    /// Constant, and complete before the first instruction runs.
+    safe static __layout: Layout;
+}
 
-/// The address of a linker symbol.
-macro_rules! address {
-    ($name:ident) => {
-        (&raw const $name) as u64
-    };
+fn range([start, end]: [u64; 2]) -> Range<u64> {
+    start..end
 }
 
 /// The hypervisor's image in memory, BSS and stacks included.
@@ -27,31 +31,36 @@ pub struct Image;
 impl Image {
     /// First byte to one past the last; page aligned at both ends.
     pub fn whole(self) -> Range<u64> {
-        address!(__image_start)..address!(__image_end)
+        range(__layout.image)
     }
 
     /// Header and code: read, execute.
     pub fn text(self) -> Range<u64> {
-        address!(__text_start)..address!(__text_end)
+        range(__layout.text)
     }
 
     /// Constants: read only.
     pub fn rodata(self) -> Range<u64> {
-        address!(__rodata_start)..address!(__rodata_end)
+        range(__layout.rodata)
     }
 
     /// Data and BSS: read, write, never execute.
     pub fn data(self) -> Range<u64> {
-        address!(__data_start)..address!(__bss_end)
+        range(__layout.data)
     }
 
     /// The UART of last resort, as the board's linker script says.
     pub(crate) fn default_uart(self) -> Option<u64> {
-        Some(address!(__default_uart)).filter(|address| *address != 0)
+        Some(__layout.default_uart).filter(|address| *address != 0)
     }
 
-    /// The stacks with their guard pages.
+    /// The heap, then the stacks with their guard pages.
     pub(crate) fn stacks(self) -> Range<u64> {
-        address!(__stacks_start)..address!(__stacks_end)
+        range(__layout.stacks)
+    }
+
+    /// Where `area::AREAS` is.
+    pub(crate) fn areas(self) -> u64 {
+        __layout.areas
     }
 }
