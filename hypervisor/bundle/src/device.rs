@@ -39,8 +39,10 @@ pub struct Device<'a> {
     pub no_reset: bool,
     /// How long it may still access memory after a reset, in milliseconds.
     pub settle_ms: u32,
-    /// The operator trusts it with ATS.
+    /// The operator trusts it with ATS; on PCI only.
     pub ats_trusted: bool,
+    /// Its faulting transactions may stall until software answers; never on PCI.
+    pub stalls: bool,
 }
 
 impl<'a> Device<'a> {
@@ -58,6 +60,7 @@ impl<'a> Device<'a> {
             no_reset: false,
             settle_ms: 0,
             ats_trusted: false,
+            stalls: false,
         };
         node.properties(&mut |name, value| {
             match name {
@@ -80,6 +83,7 @@ impl<'a> Device<'a> {
                     device.settle_ms = u32::try_from(time).unwrap_or(0);
                 }
                 "ats-trusted" if value.is_empty() => device.ats_trusted = true,
+                "stalls" if value.is_empty() => device.stalls = true,
                 _ => return Err(context.error(name, Problem::Unknown)),
             }
             Ok(())
@@ -92,6 +96,12 @@ impl<'a> Device<'a> {
             (None, Some(path)) => Place::Path(path),
             _ => return Err(context.error(node.name(), Problem::Place)),
         };
-        Ok(device)
+        match device.place {
+            Place::Pci(_) if device.stalls => Err(context.error("stalls", Problem::Stalls)),
+            Place::Path(_) if device.ats_trusted => {
+                Err(context.error("ats-trusted", Problem::OnPciOnly))
+            }
+            _ => Ok(device),
+        }
     }
 }

@@ -116,6 +116,12 @@ pub enum Problem<'a> {
     /// Either a PCI address or a path, and not both.
     #[error("needs either pci or fdt-path")]
     Place,
+    /// What waits for software on PCI can wait for ever (IHI 0070 §3.12, §16.4).
+    #[error("a PCI device must not be stalled")]
+    Stalls,
+    /// A property that means something on PCI only.
+    #[error("is for devices on PCI only")]
+    OnPciOnly,
     /// The VMs before this one left too few cores.
     #[error("needs {wanted} cores, {left} are left")]
     Cores {

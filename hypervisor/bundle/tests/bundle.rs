@@ -26,7 +26,7 @@ fn a_right_bundle_is_read_in_order() {
             .device(&[("pci", Value::U32(0x1_0200)), ("settle-ms", Value::U32(200))]),
         TestVm::plain("rogue")
             .with("dma-isolation", Value::Text("none"))
-            .device(&[("fdt-path", Value::Text("/soc/timer@7e003000"))])
+            .device(&[("fdt-path", Value::Text("/soc/timer@7e003000")), ("stalls", Value::Empty)])
             .device(&[
                 ("pci", Value::U32(0x0300)),
                 ("reset", Value::Text("none")),
@@ -51,11 +51,13 @@ fn a_right_bundle_is_read_in_order() {
             no_reset: false,
             settle_ms: 0,
             ats_trusted: false,
+            stalls: false,
         }
     );
     assert_eq!(disk.devices[1].place, Place::Pci(Requester { segment: 1, bdf: 0x0200 }));
     assert_eq!((disk.devices[1].guest, disk.devices[1].settle_ms), (0x08, 200), "first free slot");
     assert_eq!(rogue.devices[0].place, Place::Path("/soc/timer@7e003000"));
+    assert!(rogue.devices[0].stalls && !rogue.devices[0].ats_trusted);
     assert!(rogue.devices[1].no_reset && rogue.devices[1].ats_trusted);
 }
 
@@ -128,6 +130,22 @@ fn refusals_name_vm_and_field() {
             "settle-ms: 60001 is out of range 0..=60000",
         ),
         (plain().device(&[("pci", Value::U32(8)), ("colour", Value::Empty)]), "colour: unknown"),
+        (
+            plain().device(&[("pci", Value::U32(8)), ("stalls", Value::Empty)]),
+            "stalls: a PCI device must not be stalled",
+        ),
+        (
+            plain().device(&[("fdt-path", Value::Text("/a")), ("stalls", Value::U32(1))]),
+            "stalls: unknown",
+        ),
+        (
+            plain().device(&[("fdt-path", Value::Text("/a")), ("ats-trusted", Value::Empty)]),
+            "ats-trusted: is for devices on PCI only",
+        ),
+        (
+            plain().device(&[("pci", Value::U32(8)), ("ats-trusted", Value::Text("yes"))]),
+            "ats-trusted: unknown",
+        ),
         (
             plain().device(&[("pci", Value::U32(8))]).device(&[("pci", Value::U32(8))]),
             "device@1: already claimed by vm \"a\"",

@@ -136,6 +136,7 @@ pub(crate) fn assign(
         no_reset: false,
         settle_ms: system.book.settle_ms(device),
         ats_trusted: false,
+        stalls: false,
     };
     let vm = unit.vm.index() as u16;
     let request = Request { vm, devices: &[wanted], no_isolation: false };

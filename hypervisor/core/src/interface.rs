@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_iommu::{DeviceId, Error, Owner, StreamPolicy};
+use palisade_iommu::{DeviceId, Error, Owner};
 use palisade_vm::hypercall::{Service, ServiceDevice};
 use palisade_vm::layout;
 use palisade_vm::memory::GuestMemory;
@@ -48,5 +48,5 @@ pub(crate) fn device(system: &System, device: &Assigned) -> Result<ServiceDevice
     let group = system.iommus.group_of(id)?;
     let streams = system.iommus.streams_of(id)?;
     let number = u32::from(device.guest.bdf);
-    Ok(ServiceDevice { number, group, streams, policy: StreamPolicy::default() })
+    Ok(ServiceDevice { number, group, streams, policy: device.policy })
 }

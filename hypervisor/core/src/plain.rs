@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use palisade_board::{BoardInfo, PlainDevice, Range, Version};
 use palisade_bundle::{Place, Vm as Manifest};
 use palisade_vm::Vm;
-use palisade_vm::passthrough::PlainSet;
+use palisade_vm::passthrough::{PlainSet, no_stalls};
 
 use crate::interrupts;
 use crate::system::System;
@@ -25,7 +25,11 @@ pub(crate) fn assign(
     let mut devices: Vec<PlainDevice<'static>> = Vec::new();
     for device in &manifest.devices {
         if let Place::Path(path) = device.place {
-            devices.push(system.tree.device(path, system.board.gic.phandle)?);
+            let found = system.tree.device(path, system.board.gic.phandle)?;
+            if device.stalls {
+                return Err(no_stalls(&found, path, &system.iommus).into());
+            }
+            devices.push(found);
         }
     }
     if devices.is_empty() {

@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 mod address;
+mod ats;
 mod bar;
 mod bridge;
 mod capability;
@@ -34,6 +35,7 @@ mod reset;
 mod topology;
 
 pub use address::Address;
+pub use ats::{set_ats, translates};
 pub use bar::{Bar, BarKind, MAX_BARS};
 pub use capability::{Capability, ExtendedCapability, MAX_CAPABILITIES};
 pub use ecam::{Config, Ecam};

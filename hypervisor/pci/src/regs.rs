@@ -145,6 +145,14 @@ pub mod power {
     pub const NO_SOFT_RESET: u16 = 1 << 3;
 }
 
+/// ATS Extended Capability (10.5.1), offsets from its start.
+pub mod ats {
+    /// ATS Control Register: STU \[4:0\].
+    pub const CONTROL: u16 = 6;
+    /// ATS is enabled.
+    pub const CONTROL_ENABLE: u16 = 1 << 15;
+}
+
 /// ACS Extended Capability (7.7.8), offsets from its start.
 pub mod acs {
     /// ACS Capability register.

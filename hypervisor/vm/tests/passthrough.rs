@@ -10,9 +10,10 @@ use palisade_board::{
 use palisade_bundle::{Device, Place, Requester};
 use palisade_hal::fake::SteppedClock;
 use palisade_hal::{PhysAddr, StreamId};
-use palisade_iommu::fake::{FakeDriver, registration};
+use palisade_iommu::fake::{Call, FakeDriver, registration};
 use palisade_iommu::{
-    Condition, DeviceId, DeviceInfo, Domain, DriverError, IommuDriver, Iommus, Owner, StreamState,
+    Capabilities, Condition, DeviceId, DeviceInfo, Domain, DriverError, Invalidation, IommuDriver,
+    Iommus, Owner, StreamState,
 };
 use palisade_pci::fake::{Event, FakeBus, FakeFunction};
 use palisade_pci::regs::{acs, header};
@@ -119,7 +120,7 @@ fn rig(root: Vec<FakeFunction>, driver: Option<Arc<FakeDriver>>) -> Rig {
 
 fn device(bdf: u16, guest: u16) -> Device<'static> {
     let place = Place::Pci(Requester { segment: 0, bdf });
-    Device { place, guest, no_reset: false, settle_ms: 0, ats_trusted: false }
+    Device { place, guest, no_reset: false, settle_ms: 0, ats_trusted: false, stalls: false }
 }
 
 impl Rig {
@@ -456,4 +457,35 @@ fn a_shared_wire_goes_to_the_first() {
     rig.take_back(0);
     rig.take_back(1);
     assert_eq!(rig.book.rows().iter().filter(|row| row.wire.is_some()).count(), 1);
+}
+
+/// The ATS Control Register's enable bit of the device, whose capability is its first.
+fn translates(rig: &Rig, bdf: u16) -> bool {
+    rig.bus.peek32(bdf, 0x104) >> 31 != 0
+}
+
+#[test]
+fn a_device_translates_itself_only_where_words_and_smmu_agree() {
+    let whole = IommuDriver::capabilities(&*FakeDriver::new());
+    let able = || vec![FakeFunction::root_port(1, vec![nvme().ats()])];
+    let trusted = || Device { ats_trusted: true, ..device(NVME, 8) };
+    for (offered, root, wanted, given) in [
+        (true, able(), trusted(), true),
+        (true, able(), device(NVME, 8), false),
+        (false, able(), trusted(), false),
+        (true, ports(), trusted(), false),
+    ] {
+        let driver = FakeDriver::with(Capabilities { ats: offered, ..whole });
+        let rig = rig(root, Some(driver));
+        let (_, domain) = rig.domain(0);
+        let request = Request { vm: 0, devices: &[wanted], no_isolation: false };
+        let assigned = rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).unwrap();
+        assert_eq!((assigned[0].policy.ats, translates(&rig, NVME)), (given, given));
+        assert!(!assigned[0].policy.stalls);
+        rig.driver.take_calls();
+        assert_eq!(rig.take_back(0), [(NVME, Condition::Free)]);
+        assert!(!translates(&rig, NVME));
+        let told = |call: &Call| matches!(call, Call::Invalidate(Invalidation::Device { .. }));
+        assert_eq!(rig.driver.take_calls().iter().any(told), given, "its own TLB forgets");
+    }
 }

@@ -2,8 +2,10 @@
 
 use arrayvec::ArrayString;
 use palisade_board::{BusMaster, Interrupt, PlainDevice, Range, Trigger};
+use palisade_iommu::fake::{FakeDriver, registration};
+use palisade_iommu::{Capabilities, IommuDriver, Iommus, StallModel};
 use palisade_vm::layout::{PLAIN, PLAIN_INTID};
-use palisade_vm::passthrough::{PlainBook, PlainRefusal, describe_plain};
+use palisade_vm::passthrough::{PlainBook, PlainRefusal, describe_plain, no_stalls};
 
 fn range(base: u64, size: u64) -> Range {
     Range::new(base, size).expect("range")
@@ -127,4 +129,29 @@ fn what_the_hypervisor_uses_is_not_to_be_had() {
     );
     let end = [device("/soc/end@0", &[(u64::MAX - 0x10, 0x10)], &[])];
     assert!(book.assign(0, &end, &own(), true).is_err());
+}
+
+#[test]
+fn a_device_that_may_stall_is_refused_with_the_reason() {
+    let whole = IommuDriver::capabilities(&*FakeDriver::new());
+    let iommus = Iommus::new(1, 16);
+    for (phandle, stall) in [(1, StallModel::Never), (2, StallModel::Selectable)] {
+        let driver = FakeDriver::with(Capabilities { stall, ..whole });
+        let registered = iommus.register(registration(phandle, driver));
+        registered.map_err(|rejected| rejected.error).unwrap();
+    }
+    let mut engine = timer();
+    for (streams, reason) in [
+        (vec![], "no SMMU stands before it"),
+        (vec![(7, 3)], "no SMMU stands before it"),
+        (vec![(1, 3)], "its SMMU never stalls"),
+        (vec![(2, 3)], "no SMMU translates for devices by path"),
+    ] {
+        engine.streams = streams.into_iter().collect();
+        let refusal = no_stalls(&engine, "/soc/timer@7e003000", &iommus);
+        assert_eq!(
+            refusal.to_string(),
+            format!("device /soc/timer@7e003000: cannot stall: {reason}")
+        );
+    }
 }

@@ -123,6 +123,12 @@ fn check_device(device: &Device, places: &mut HashSet<u32>) -> Result<String> {
     {
         bail!("device {what}: reset: {reset:?} is not \"none\"");
     }
+    if device.stalls && device.pci.is_some() {
+        bail!("device {what}: stalls: a PCI device must not be stalled");
+    }
+    if device.ats_trusted && device.pci.is_none() {
+        bail!("device {what}: ats_trusted: ATS is for devices on PCI only");
+    }
     Ok(what)
 }
 
@@ -156,6 +162,11 @@ mod tests {
             (format!("{VM}[[vm.device]]\nguest='00:01.0'"), &["either pci or fdt_path"]),
             (format!("{VM}{device}guest='00:00.0'"), &["host bridge"]),
             (format!("{VM}{device}reset='maybe'"), &["reset", "maybe"]),
+            (format!("{VM}{device}stalls=true"), &["01:00.0", "stalls", "PCI"]),
+            (
+                format!("{VM}[[vm.device]]\nfdt_path='/a'\nats_trusted=true"),
+                &["/a", "ats_trusted", "PCI"],
+            ),
             (format!("{VM}[[vm.readonly]]\nipa=0x40200000\nsize='4KiB'"), &["readonly", "inside"]),
             (format!("{VM}[[vm.readonly]]\nipa=0x40000001\nsize='4KiB'"), &["readonly", "pages"]),
             (VM.replace("'a'", "'a b'"), &["name", "letters"]),

@@ -69,9 +69,12 @@ pub struct Device {
     /// Milliseconds that its DMA may still be under way after it was told to stop.
     #[serde(default)]
     pub settle_ms: Option<u32>,
-    /// Its translation requests are trusted.
+    /// It may hold translations itself (ATS): a device that lies about them reaches all memory.
     #[serde(default)]
     pub ats_trusted: bool,
+    /// Its faulting transactions may stall until the guest answers; never on PCI.
+    #[serde(default)]
+    pub stalls: bool,
 }
 
 /// A range of guest memory.

@@ -75,6 +75,9 @@ fn write_device(fdt: &mut FdtWriter, number: usize, device: &Device) -> Result<(
     if device.ats_trusted {
         fdt.property_null("ats-trusted")?;
     }
+    if device.stalls {
+        fdt.property_null("stalls")?;
+    }
     fdt.end_node(node)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use crate::bar;
-use crate::regs::{acs, advanced, bridge, capability, express, extended, header, msix, power};
+use crate::regs::{acs, advanced, ats, bridge, capability, express, extended, header, msix, power};
 
 const SPACE: usize = 4096;
 
@@ -162,6 +162,13 @@ impl FakeFunction {
         let at = self.extended(extended::ACS, 8);
         self.put16(at + acs::CAPABILITY, offered);
         self.allow16(at + acs::CONTROL, offered);
+        self
+    }
+
+    /// An ATS capability.
+    pub fn ats(mut self) -> Self {
+        let at = self.extended(extended::ATS, 8);
+        self.allow16(at + ats::CONTROL, ats::CONTROL_ENABLE | 0x1f);
         self
     }
 

@@ -7,7 +7,7 @@ use palisade_board::Interrupt;
 use palisade_bundle::{Device, Place};
 use palisade_hal::Env;
 use palisade_iommu::{Condition, Domain, Group, Iommus, StreamPolicy};
-use palisade_pci::{Address, ResetMethod, Topology};
+use palisade_pci::{Address, ResetMethod, Topology, set_ats, translates};
 
 use super::claims::{Found, Passthrough, Row, group};
 use super::refusal::{Refusal, address};
@@ -35,6 +35,8 @@ pub struct Assigned {
     pub wire: Option<(Interrupt, u32)>,
     /// An SMMU keeps its DMA inside the VM.
     pub isolated: bool,
+    /// What its streams may do besides.
+    pub policy: StreamPolicy,
 }
 
 /// A device on its way to the VM.
@@ -76,7 +78,9 @@ impl Passthrough {
             let _ = self.retrieve(&|row| row.owner == Some(request.vm) && asked(row), iommus, env);
             return Err(refusal);
         }
-        Ok(plans.into_iter().map(|plan| self.finish(request.vm, plan)).collect())
+        let policies: Vec<StreamPolicy> = plans.iter().map(|plan| policy(&plans, plan)).collect();
+        let pairs = plans.into_iter().zip(policies);
+        Ok(pairs.map(|(plan, policy)| self.finish(request.vm, plan, policy)).collect())
     }
 
     /// Checks everything that can be checked without touching a device.
@@ -213,16 +217,17 @@ impl Passthrough {
             if let Some(group) = &plan.group
                 && !moved.iter().any(same)
             {
-                let all_trusted = plans
-                    .iter()
-                    .filter(|other| other.group.as_ref().is_some_and(|g| Arc::ptr_eq(g, group)))
-                    .all(|other| other.ats);
-                let policy = StreamPolicy { ats: all_trusted, ..StreamPolicy::default() };
                 let target = if plan.confined { domain.clone() } else { iommus.identity_domain() };
                 iommus
-                    .assign(group, &target, policy)
+                    .assign(group, &target, policy(plans, plan))
                     .map_err(|error| Refusal::Iommu { device: plan.address, error })?;
                 moved.push(group);
+            }
+            if policy(plans, plan).ats {
+                // Its stream takes what the device translated from here on.
+                set_ats(plan.found.bus.topology.ecam().config(plan.address), true);
+            } else if plan.ats {
+                log::warn!("device {}: trusted with ATS, but goes without", plan.address);
             }
             self.note(Row {
                 address: plan.address,
@@ -239,7 +244,7 @@ impl Passthrough {
 
     /// Gives the device its wire, unless another device has it already: a level that two owners
     /// share cannot be told apart.
-    fn finish(&self, vm: u16, plan: Plan<'_>) -> Assigned {
+    fn finish(&self, vm: u16, plan: Plan<'_>, policy: StreamPolicy) -> Assigned {
         let Plan { found, address, guest, confined, .. } = plan;
         let own = found.bus.topology.interrupt(found.index, &found.bus.host);
         let mut rows = self.rows.lock();
@@ -257,8 +262,24 @@ impl Passthrough {
             guest: Guest { index: found.index, bdf: guest, wired: free.is_some() },
             wire: free.map(|interrupt| (interrupt, wire_of(guest, found.function.pin))),
             isolated: confined,
+            policy,
         }
     }
+}
+
+/// What a plan's streams may do: ATS where the manifest trusts every device of the group, one of
+/// them can, and so can the SMMU. Devices on PCI never stall.
+fn policy(plans: &[Plan<'_>], plan: &Plan<'_>) -> StreamPolicy {
+    let Some(group) = plan.group.as_ref().filter(|_| plan.confined) else {
+        return StreamPolicy::default();
+    };
+    let mut members = plans
+        .iter()
+        .filter(|other| other.group.as_ref().is_some_and(|own| Arc::ptr_eq(own, group)));
+    let able = |one: &Plan<'_>| translates(one.found.bus.topology.ecam().config(one.address));
+    let able = members.clone().any(able);
+    let ats = able && members.all(|member| member.ats) && group.instance().capabilities().ats;
+    StreamPolicy { ats, stalls: false }
 }
 
 /// The request's devices that are on PCI.

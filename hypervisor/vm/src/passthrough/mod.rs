@@ -22,6 +22,7 @@ pub use assign::{Assigned, Request};
 pub use claims::{Bus, Passthrough, Row};
 pub use plain::{
     AssignedPlain, PlainBook, PlainRefusal, PlainRow, PlainSet, PlainWindow, describe_plain,
+    no_stalls,
 };
 pub use refusal::Refusal;
 pub use take_back::Returned;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use palisade_board::{Interrupt, PlainDevice, Range};
 use palisade_hal::{Ipa, PhysAddr};
+use palisade_iommu::{Iommus, StallModel};
 use spin::Mutex;
 use vm_fdt::FdtWriter;
 
@@ -54,6 +55,14 @@ pub enum PlainRefusal<'a> {
         path: &'a str,
         /// The other one.
         other: &'a str,
+    },
+    /// The manifest lets it stall, and nothing can stall it.
+    #[error("device {path}: cannot stall: {reason}")]
+    Stalls {
+        /// The device.
+        path: &'a str,
+        /// Why.
+        reason: &'static str,
     },
     /// It has no registers.
     #[error("device {0}: has no registers")]
@@ -178,6 +187,19 @@ impl PlainBook {
             row.owner = None;
         }
     }
+}
+
+/// Why a device that the manifest lets stall cannot: an SMMU would have to stand before it, offer
+/// stalls (SMMU_IDR0.STALL_MODEL), and translate for it, which none does for devices by path yet.
+pub fn no_stalls<'a>(device: &PlainDevice<'_>, path: &'a str, iommus: &Iommus) -> PlainRefusal<'a> {
+    let instances = iommus.instances();
+    let own = |&(phandle, _): &(u32, u32)| instances.iter().find(|one| one.phandle() == phandle);
+    let reason = match device.streams.iter().find_map(own) {
+        None => "no SMMU stands before it",
+        Some(smmu) if smmu.capabilities().stall == StallModel::Never => "its SMMU never stalls",
+        Some(_) => "no SMMU translates for devices by path",
+    };
+    PlainRefusal::Stalls { path, reason }
 }
 
 /// Checks one device by itself; answers the pages that it holds.

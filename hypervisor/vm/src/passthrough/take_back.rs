@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use palisade_hal::{Deadline, Env};
 use palisade_iommu::{Condition, Group, Idle, Iommus};
 use palisade_pci::regs::header;
-use palisade_pci::{Address, Error, IdleProof};
+use palisade_pci::{Address, Error, IdleProof, set_ats};
 
 use super::claims::{Found, Passthrough, Row, group};
 
@@ -85,6 +85,12 @@ impl Passthrough {
         let rows: Vec<Row> = self.rows.lock().iter().filter(|row| wanted(row)).copied().collect();
         // First every stream, so that none of the VM's devices works on while others are reset.
         let mut groups: Vec<(Arc<Group>, bool)> = Vec::new();
+        for row in &rows {
+            // What a device translated itself is forgotten with the rest: it gets no more.
+            if let Ok(found) = self.find(row.address) {
+                set_ats(found.bus.topology.ecam().config(row.address), false);
+            }
+        }
         for row in &rows {
             let Ok(Some(group)) = group(iommus, row.address) else { continue };
             if groups.iter().any(|(known, _)| Arc::ptr_eq(known, &group)) {
