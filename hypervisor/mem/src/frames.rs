@@ -9,15 +9,13 @@ use palisade_hal::{PhysAddr, cache};
 use spin::Mutex;
 use thiserror::Error;
 
-use crate::detached::{Detached, Unreleased};
+use crate::detached::{Detached, Freed, NIL, Unreleased};
 use crate::ledger::{Agent, AgentSet, Ledger, Proof, Scope};
 use crate::map::DirectMap;
 use crate::tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};
 
 /// Orders 0..=20: blocks of up to 4 GiB.
 const ORDERS: usize = 21;
-/// End of the list that is linked through the tags.
-const NIL: u32 = u32::MAX;
 
 /// A range of physical memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -317,34 +315,30 @@ impl Frames {
         if !self.ledger.covers(proof, agents, epoch, scope) {
             return Err(Unreleased(detached));
         }
-        let mut next = detached.head.take();
-        // Single frames stay linked as they are and join the free ones at once.
-        let (mut head, mut tail, mut singles) = (NIL, None, 0);
-        while let Some(index) = next {
-            let Some(word) = self.tags.get(index as usize) else { break };
-            let tag = Tag::from_word(word.load(Ordering::Relaxed));
-            next = Some(tag.count()).filter(|&link| link != NIL);
+        let Some(first) = detached.head.take() else { return Ok(()) };
+        // Single frames join the free ones at once, linked the other way round.
+        let mut freed = Freed::new(first);
+        loop {
+            freed.tables(self.tags);
+            let Some(tag) = self.tag_at(freed.next) else { break };
+            let index = freed.next;
             if !tag.is_table() {
                 // Tables hold no secrets, and are zeroed when they are taken again.
                 let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
                 self.zero(&Block { index, order: tag.order(), pa });
             }
             if tag.order() > 0 {
+                freed.next = tag.count();
                 self.give_back(index, tag.order(), Use::Detached);
-                continue;
+            } else {
+                freed.single(self.tags, index, tag.count());
             }
-            let free = Tag::new(Use::Free, Owner::HYPERVISOR, false, 0);
-            word.store(free.with_count(head).word(), Ordering::Release);
-            head = index;
-            tail = tail.or(Some(word));
-            singles += 1;
         }
-        if let Some(tail) = tail {
-            self.count(Use::Detached, Use::Free, singles);
-            let free = Tag::new(Use::Free, Owner::HYPERVISOR, false, 0);
+        if let Some(tail) = self.tags.get(freed.tail as usize) {
+            self.count(Use::Detached, Use::Free, freed.singles);
             let mut inner = self.inner.lock();
-            tail.store(free.with_count(inner.singles).word(), Ordering::Release);
-            inner.singles = head;
+            tail.store(Tag::free(inner.singles).word(), Ordering::Release);
+            inner.singles = freed.head;
         }
         Ok(())
     }
@@ -362,31 +356,52 @@ impl Frames {
         if !tag.is_head() || tag.order() > 0 {
             return false;
         }
-        let mut one = Some((pa, word));
-        self.detach_singles(list, || one.take());
+        let link = list.head.unwrap_or(NIL);
+        word.store(tag.with_use(Use::Detached).with_count(link).word(), Ordering::Release);
+        self.count(Use::Table, Use::Detached, 1);
+        list.head = Some((pa.get().wrapping_sub(self.base) >> FRAME_SHIFT) as u32);
+        list.frames += 1;
+        list.epoch = self.ledger.advance();
         true
     }
 
-    /// Detaches blocks of one frame each, tables whose tags were just compared.
+    /// Detaches tables of one frame each, at most `count`, for as long as `at(nth)` is one whose
+    /// tag is `want` in the bits of `mask` ([`Tag::IDENTITY`] among them), each after `unlink(nth)`.
+    /// Answers how many.
     #[inline(always)]
-    pub(crate) fn detach_singles<'t>(
+    pub(crate) fn detach_tables(
         &self,
         list: &mut Detached,
-        mut next: impl FnMut() -> Option<(PhysAddr, &'t AtomicU64)>,
-    ) {
-        let (mut head, mut frames) = (list.head.unwrap_or(NIL), 0);
-        while let Some((pa, word)) = next() {
-            let tag = Tag::from_word(word.load(Ordering::Relaxed));
-            word.store(tag.with_use(Use::Detached).with_count(head).word(), Ordering::Release);
-            head = (pa.get().wrapping_sub(self.base) >> FRAME_SHIFT) as u32;
-            frames += 1;
+        count: usize,
+        (mask, want): (u64, u64),
+        at: impl Fn(usize) -> PhysAddr,
+        unlink: impl Fn(usize),
+    ) -> usize {
+        let (tags, base) = (self.tags, self.base);
+        // A linked table is a block of its own, and exposed.
+        let single = Tag::new(Use::Free, Owner::HYPERVISOR, true, 0).with_exposed().word();
+        let (mask, want) = (mask | Tag::SHAPE, want | single);
+        let detached = Tag::from_word(want & 0xffff_ffff).with_use(Use::Detached);
+        let mut head = list.head.unwrap_or(NIL);
+        let mut done = 0;
+        while done < count {
+            let number = at(done).get().wrapping_sub(base).rotate_right(FRAME_SHIFT);
+            let Some(word) = tags.get(number as usize) else { break };
+            if word.load(Ordering::Relaxed) & mask != want {
+                break;
+            }
+            unlink(done);
+            word.store(detached.with_count(head).word(), Ordering::Release);
+            head = number as u32;
+            done += 1;
         }
-        if frames > 0 {
-            self.count(Use::Table, Use::Detached, frames);
+        if done > 0 {
+            self.count(Use::Table, Use::Detached, done as u64);
             list.head = Some(head);
-            list.frames += frames;
+            list.frames += done as u64;
             list.epoch = self.ledger.advance();
         }
+        done
     }
 
     /// Gives detached frames up for good: unreachability cannot be proven.
@@ -540,9 +555,7 @@ impl Frames {
         let mut inner = self.inner.lock();
         if order == 0 {
             if let Some(word) = self.tags.get(index as usize) {
-                let tag =
-                    Tag::new(Use::Free, Owner::HYPERVISOR, false, 0).with_count(inner.singles);
-                word.store(tag.word(), Ordering::Relaxed);
+                word.store(Tag::free(inner.singles).word(), Ordering::Relaxed);
                 inner.singles = index;
             }
         } else {

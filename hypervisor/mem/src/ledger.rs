@@ -47,8 +47,10 @@ impl AgentSet {
         self.0 & other.0 == other.0
     }
 
-    fn ids(self) -> impl Iterator<Item = usize> {
-        (0..MAX_AGENTS).filter(move |id| self.0 & (1 << id) != 0)
+    /// The bit of the agent with this number, which is below [`MAX_AGENTS`].
+    #[inline]
+    const fn bit(id: u8) -> u32 {
+        1 << (id & (MAX_AGENTS as u8 - 1))
     }
 }
 
@@ -88,7 +90,8 @@ impl Ledger {
     pub(crate) fn covers(&self, proof: &Proof, agents: AgentSet, epoch: u64, scope: Scope) -> bool {
         proof.ledger == self.id
             && proof.scope == scope
-            && agents.ids().all(|id| proof.epochs.get(id).is_some_and(|&done| done >= epoch))
+            && proof.agents & agents.0 == agents.0
+            && proof.epoch >= epoch
     }
 }
 
@@ -104,7 +107,7 @@ pub struct Agent {
 impl Agent {
     /// The set of this agent alone.
     pub fn set(&self) -> AgentSet {
-        AgentSet(1 << self.id)
+        AgentSet(AgentSet::bit(self.id))
     }
 
     /// What it was registered as.
@@ -149,21 +152,25 @@ pub struct Part {
     epoch: u64,
 }
 
-/// The words of several agents about one scope.
+/// The words of several agents about one scope, of one round of invalidations: the
+/// oldest of them says up to which epoch it holds.
 #[derive(Clone, Debug)]
 pub struct Proof {
     ledger: u32,
     scope: Scope,
-    epochs: [u64; MAX_AGENTS],
+    agents: u32,
+    epoch: u64,
 }
 
 impl Proof {
     /// A proof of nothing yet about `scope`.
+    #[inline]
     pub const fn new(scope: Scope) -> Self {
-        Self { ledger: 0, scope, epochs: [0; MAX_AGENTS] }
+        Self { ledger: 0, scope, agents: 0, epoch: u64::MAX }
     }
 
     /// Adds one agent's word; a word about another scope adds nothing.
+    #[inline]
     #[must_use]
     pub fn with(mut self, part: Part) -> Self {
         self.add(part);
@@ -171,6 +178,7 @@ impl Proof {
     }
 
     /// Adds one agent's word; a word about another scope adds nothing.
+    #[inline]
     pub fn add(&mut self, part: Part) {
         if self.ledger == 0 {
             self.ledger = part.ledger;
@@ -178,9 +186,8 @@ impl Proof {
         if part.scope != self.scope || part.ledger != self.ledger {
             return;
         }
-        if let Some(epoch) = self.epochs.get_mut(part.agent as usize) {
-            *epoch = part.epoch.max(*epoch);
-        }
+        self.agents |= AgentSet::bit(part.agent);
+        self.epoch = self.epoch.min(part.epoch);
     }
 
     /// What the proof is about.

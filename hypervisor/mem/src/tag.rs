@@ -84,6 +84,8 @@ impl Tag {
     pub(crate) const CLASS_SHIFT: u32 = 6;
     pub(crate) const CLASS: u64 = 3 << Self::CLASS_SHIFT;
     const ORDER_SHIFT: u32 = 8;
+    /// The bits that say how the frame lies in its block, and whether it is exposed.
+    pub(crate) const SHAPE: u64 = Self::EXPOSED | Self::HEAD | 0xff << Self::ORDER_SHIFT;
     const OWNER_SHIFT: u32 = 16;
     /// Where the user's 32 bits start.
     pub const COUNT_SHIFT: u32 = 32;
@@ -106,6 +108,11 @@ impl Tag {
             word |= Self::HEAD;
         }
         Self(word)
+    }
+
+    /// A free single frame, and the next one.
+    pub(crate) const fn free(next: u32) -> Self {
+        Self::new(Use::Free, Owner::HYPERVISOR, false, 0).with_count(next)
     }
 
     /// The word.

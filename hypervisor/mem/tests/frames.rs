@@ -69,8 +69,11 @@ fn exposed_needs_a_proof_of_scope_agents_and_epoch() {
     let detached = frames.detach(block, scope, cpu.set().with(smmu.set()));
     assert_eq!(frames.tag(at).unwrap().usage(), Use::Detached);
 
-    let old = Proof::new(scope).with(early.0.complete()).with(early.1.complete());
+    let old_word = early.0.complete();
+    let old = Proof::new(scope).with(old_word).with(early.1.complete());
     let detached = frames.release(detached, &old).expect_err("begun before").0;
+    let half = Proof::new(scope).with(old_word).with(smmu.begin(scope).complete());
+    let detached = frames.release(detached, &half).expect_err("one word is too old").0;
     let part = Proof::new(scope).with(cpu.begin(scope).complete());
     let detached = frames.release(detached, &part).expect_err("one agent missing").0;
     let other = Scope::new(8);

@@ -43,6 +43,16 @@ impl WalkCache {
         Some((PhysAddr::new((word & 0xffff_ffff) << 12), word & 1 << 32 != 0))
     }
 
+    /// Frame address of the table, if it is of the last level.
+    #[inline(always)]
+    fn get_last(&self, stretch: u64) -> Option<PhysAddr> {
+        let word = self.slot(stretch).load(Ordering::Relaxed);
+        if word >> 32 != stretch << 1 | 1 {
+            return None;
+        }
+        Some(PhysAddr::new((word & 0xffff_ffff) << 12))
+    }
+
     #[inline]
     fn set(&self, stretch: u64, table: u64, last: bool) {
         let frame = table >> 12;
@@ -63,8 +73,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     /// The table of the last level for `va`, if remembered.
     #[inline(always)]
     pub(crate) fn cached_last(&self, va: u64) -> Option<Table<'_, F::Words>> {
-        let (at, last) = self.cache.get(Self::stretch(va))?;
-        if last { self.memory.table(at) } else { None }
+        self.memory.table(self.cache.get_last(Self::stretch(va))?)
     }
 
     /// The table of the last level, or of the one above, if remembered.

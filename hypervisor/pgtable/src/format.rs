@@ -30,6 +30,56 @@ pub enum Dirty {
     Written,
 }
 
+/// The first word in use.
+#[inline(always)]
+pub fn first_used(words: &[AtomicU64]) -> Option<usize> {
+    let (mut used, mut left) = (0, words);
+    while let Some((eight, rest)) = left.split_first_chunk::<8>() {
+        for word in eight {
+            used |= word.load(Ordering::Relaxed);
+        }
+        left = rest;
+    }
+    for word in left {
+        used |= word.load(Ordering::Relaxed);
+    }
+    if used == 0 { None } else { Some(find_used(words)) }
+}
+
+#[cold]
+#[inline(never)]
+fn find_used(words: &[AtomicU64]) -> usize {
+    words.iter().take_while(|word| word.load(Ordering::Relaxed) == 0).count()
+}
+
+/// Clears words up to the first that is zero already; answers how many.
+#[inline(always)]
+pub fn clear_used(words: &[AtomicU64]) -> usize {
+    let mut left = words;
+    while let Some((eight, rest)) = left.split_first_chunk::<8>() {
+        // Valid descriptors have bit 0; others are looked at one by one.
+        let mut all = 1;
+        for word in eight {
+            all &= word.load(Ordering::Relaxed);
+        }
+        if all == 0 {
+            break;
+        }
+        for word in eight {
+            word.store(0, Ordering::Relaxed);
+        }
+        left = rest;
+    }
+    while let Some((word, rest)) = left.split_first() {
+        if word.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        word.store(0, Ordering::Relaxed);
+        left = rest;
+    }
+    words.len() - left.len()
+}
+
 /// A format with its configuration. All level arguments are constants at the
 /// call, so that after inlining every shift is one.
 pub trait Format: Send + Sync + 'static {
@@ -99,12 +149,7 @@ pub trait Format: Send + Sync + 'static {
     /// The first entry in use of `count` entries from `start`.
     #[inline(always)]
     fn first_used(words: &[AtomicU64], start: usize, count: usize) -> Option<usize> {
-        let range = words.get(start..start + count)?;
-        let used = range.iter().fold(0, |used, word| used | word.load(Ordering::Relaxed));
-        if used == 0 {
-            return None;
-        }
-        range.iter().position(|word| word.load(Ordering::Relaxed) != 0).map(|nth| start + nth)
+        first_used(words.get(start..start + count)?).map(|nth| start + nth)
     }
 
     /// Writes `count` leaves from `start`, `1 << shift` bytes apart.
@@ -118,13 +163,26 @@ pub trait Format: Send + Sync + 'static {
         pa: u64,
         shift: u32,
     ) {
-        let Some(words) = words.get(start..start + count) else { return };
-        if Self::is_linear(pa + ((count as u64) << shift)) {
+        if let Some(words) = words.get(start..start + count) {
+            self.fill_words(words, attributes, pa, shift);
+        }
+    }
+
+    /// Writes a leaf to each of these words, `1 << shift` bytes apart.
+    #[inline(always)]
+    fn fill_words(&self, words: &[AtomicU64], attributes: u64, pa: u64, shift: u32) {
+        if Self::is_linear(pa + ((words.len() as u64) << shift)) {
             let mut leaf = self.leaf(attributes, pa);
-            for word in words {
+            let mut each = |word: &AtomicU64| {
                 word.store(leaf, Ordering::Relaxed);
                 leaf = leaf.wrapping_add(1 << shift);
+            };
+            let mut left = words;
+            while let Some((eight, rest)) = left.split_first_chunk::<8>() {
+                eight.iter().for_each(&mut each);
+                left = rest;
             }
+            left.iter().for_each(each);
             return;
         }
         let mut at = pa;
@@ -134,20 +192,11 @@ pub trait Format: Send + Sync + 'static {
         }
     }
 
-    /// Whether `count` entries of the last level from `start` are all leaves; a
-    /// format that cannot tell faster than one by one answers no.
+    /// Clears up to `count` entries of the last level from `start`, until one is
+    /// empty already; answers how many.
     #[inline(always)]
-    fn all_leaves(words: &[AtomicU64], start: usize, count: usize) -> bool {
-        let range = words.get(start..start + count).unwrap_or(&[]);
-        range.iter().fold(1, |all, word| all & word.load(Ordering::Relaxed)) & 1 != 0
-    }
-
-    /// Clears `count` entries from `start`.
-    #[inline(always)]
-    fn zero(words: &[AtomicU64], start: usize, count: usize) {
-        for word in words.get(start..start + count).unwrap_or(&[]) {
-            word.store(0, Ordering::Relaxed);
-        }
+    fn clear_used(words: &[AtomicU64], start: usize, count: usize) -> usize {
+        words.get(start..start + count).map_or(0, clear_used)
     }
 
     /// The entry that points to the table at `pa`.

@@ -54,9 +54,11 @@ pub struct Gather<'t> {
     tlb: &'t dyn TlbOps,
     start: u64,
     end: u64,
-    granule: u64,
+    /// All sizes of pages that were told, one bit each.
+    granules: u64,
+    /// Whether everything must be forgotten: asked for, or by the policy.
     everything: bool,
-    policy: FlushPolicy,
+    deferred: bool,
     pub(crate) tables: Option<Detached>,
 }
 
@@ -94,9 +96,9 @@ impl<'t> Gather<'t> {
             tlb,
             start: u64::MAX,
             end: 0,
-            granule: u64::MAX,
+            granules: 0,
             everything: false,
-            policy,
+            deferred: policy == FlushPolicy::Deferred,
             tables: None,
         }
     }
@@ -124,7 +126,7 @@ impl<'t> Gather<'t> {
     pub(crate) fn add(&mut self, first: u64, last: u64, granule: u64) {
         self.start = self.start.min(first);
         self.end = self.end.max(last);
-        self.granule = self.granule.min(granule);
+        self.granules |= granule;
     }
 
     pub(crate) fn add_everything(&mut self) {
@@ -141,26 +143,50 @@ impl<'t> Gather<'t> {
     /// # Errors
     /// [`Unflushed`] when an agent did not complete; the tables are handed back
     /// to be quarantined, and nothing that was unmapped may be reused.
-    pub fn finish(mut self) -> Result<Option<Flushed>, Unflushed> {
-        if self.is_empty() {
+    #[inline(always)]
+    pub fn finish(self) -> Result<Option<Flushed>, Unflushed> {
+        if self.everything | self.deferred || self.tables.is_some() {
+            return self.finish_widely();
+        }
+        if self.start > self.end {
             return Ok(None);
         }
         // The cleared entries are seen by walkers before any of them is asked to forget.
         barrier::dsb_ishst();
-        let size = self.end.wrapping_sub(self.start).saturating_add(1);
-        let start = Iova::new(self.start);
-        let proof = if self.everything || self.policy == FlushPolicy::Deferred {
+        let (start, size, granule) = self.stretch();
+        self.tlb.add_leaf(start, size, granule);
+        match self.tlb.sync() {
+            Ok(proof) => Ok(Some(Flushed { proof, tables: None })),
+            Err(error) => Err(Unflushed { error, tables: None }),
+        }
+    }
+
+    /// The same where more than leaves must be forgotten.
+    #[cold]
+    #[inline(never)]
+    fn finish_widely(mut self) -> Result<Option<Flushed>, Unflushed> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        barrier::dsb_ishst();
+        let (start, size, granule) = self.stretch();
+        let proof = if self.everything || self.deferred {
             self.tlb.flush_all()
-        } else if self.tables.is_some() {
-            self.tlb.flush_walk(start, size, self.granule)
         } else {
-            self.tlb.add_leaf(start, size, self.granule);
-            self.tlb.sync()
+            self.tlb.flush_walk(start, size, granule)
         };
         let tables = self.tables.take();
         match proof {
             Ok(proof) => Ok(Some(Flushed { proof, tables })),
             Err(error) => Err(Unflushed { error, tables }),
         }
+    }
+
+    /// First byte, bytes, and the smallest page of what was gathered.
+    #[inline(always)]
+    fn stretch(&self) -> (Iova, u64, u64) {
+        let size = self.end.wrapping_sub(self.start).saturating_add(1);
+        let smallest = self.granules & self.granules.wrapping_neg();
+        (Iova::new(self.start), size, smallest)
     }
 }

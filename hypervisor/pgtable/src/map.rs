@@ -6,7 +6,7 @@ use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Table, TableMemory};
 
 use crate::error::Error;
-use crate::format::{Entry, Format};
+use crate::format::{Entry, Format, first_used};
 use crate::prot::Prot;
 use crate::reserve::Reserve;
 use crate::space::Space;
@@ -84,6 +84,41 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         }
     }
 
+    /// Maps pages of the last level, without runs, in a table that the walk cache
+    /// knows; `None` for the general way, which also names what is wrong.
+    #[inline(always)]
+    pub(crate) fn map_known(
+        &self,
+        iova: Iova,
+        pa: PhysAddr,
+        count: usize,
+        prot: Prot,
+    ) -> Option<Result<(), Error>> {
+        let va = iova.get() ^ self.base;
+        let shift = F::shift(F::LAST);
+        let attributes = self.format.attributes(prot, F::LAST, false);
+        if attributes == 0 || (va | pa.get()) & ((1 << shift) - 1) != 0 {
+            return None;
+        }
+        // The walk cache holds only addresses that are in range.
+        let table = self.cached_last(va)?;
+        let index = Self::index(F::LAST, va);
+        // At least one, and all in one table: no sum below overflows but the last.
+        let words = table.words().get(index..)?.get(..count)?;
+        let last = pa.get().wrapping_add(((count as u64) << shift).wrapping_sub(1));
+        if count == 0 || pa.get() | last > self.out_mask {
+            return None;
+        }
+        if let Some(used) = first_used(words) {
+            return Some(Err(Error::Exists(self.iova(va + ((used as u64) << shift)))));
+        }
+        self.format.fill_words(words, attributes, pa.get(), shift);
+        table.add_live(count);
+        self.clean(table, index, count);
+        self.sync();
+        Some(Ok(()))
+    }
+
     /// Remembers the table of the last level for `va`, if there is one.
     pub(crate) fn remember_table(&self, va: u64) {
         if self.start < F::LAST
@@ -131,14 +166,6 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         if index + entries > Self::entries(T) {
             let piece = Piece { va, pa: pa.get(), level: T, run, pages: count as u64 };
             return self.map_pieces(|each| each(piece), prot);
-        }
-        if T == F::LAST
-            && let Some(table) = self.cached_last(va)
-        {
-            self.check_free::<T>(table, chunk)?;
-            self.fill::<T>(table, chunk);
-            self.sync();
-            return Ok(());
         }
         self.map_chunk::<T>(chunk)
     }

@@ -180,6 +180,44 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     }
 }
 
+/// The general ways, for pages of any size.
+impl<F: Format, M: TableMemory> Space<F, M> {
+    #[inline(never)]
+    fn map_sized(
+        &self,
+        iova: Iova,
+        pa: PhysAddr,
+        pgsize: u64,
+        count: usize,
+        prot: Prot,
+    ) -> Result<(), Error> {
+        match self.level_of(pgsize) {
+            Some((3, _)) if F::LAST == 3 => self.map_at::<3>(iova, pa, count, prot, false),
+            Some((2, run)) => self.map_at::<2>(iova, pa, count, prot, run),
+            Some((1, run)) => self.map_at::<1>(iova, pa, count, prot, run),
+            Some((0, _)) if F::TOP <= 0 => self.map_at::<0>(iova, pa, count, prot, false),
+            _ => Err(Error::PageSize(pgsize)),
+        }
+    }
+
+    #[inline(never)]
+    fn unmap_sized(
+        &self,
+        iova: Iova,
+        pgsize: u64,
+        count: usize,
+        gather: &mut Gather<'_>,
+    ) -> Result<u64, Error> {
+        match self.level_of(pgsize) {
+            Some((3, _)) if F::LAST == 3 => self.unmap_at::<3>(iova, count, false, gather),
+            Some((2, run)) => self.unmap_at::<2>(iova, count, run, gather),
+            Some((1, run)) => self.unmap_at::<1>(iova, count, run, gather),
+            Some((0, _)) if F::TOP <= 0 => self.unmap_at::<0>(iova, count, false, gather),
+            _ => Err(Error::PageSize(pgsize)),
+        }
+    }
+}
+
 impl<F: Format, M: TableMemory> Drop for Space<F, M> {
     fn drop(&mut self) {
         if let Some(users) = self.users {
@@ -205,16 +243,15 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
         count: usize,
         prot: Prot,
     ) -> Result<(), Error> {
-        if count == 1 && pgsize == 1 << F::shift(F::LAST) && !self.runs {
-            return self.map_page(iova, pa, prot);
+        if pgsize == 1 << F::shift(F::LAST) && !self.runs {
+            if count == 1 {
+                return self.map_page(iova, pa, prot);
+            }
+            if let Some(done) = self.map_known(iova, pa, count, prot) {
+                return done;
+            }
         }
-        match self.level_of(pgsize) {
-            Some((3, _)) if F::LAST == 3 => self.map_at::<3>(iova, pa, count, prot, false),
-            Some((2, run)) => self.map_at::<2>(iova, pa, count, prot, run),
-            Some((1, run)) => self.map_at::<1>(iova, pa, count, prot, run),
-            Some((0, _)) if F::TOP <= 0 => self.map_at::<0>(iova, pa, count, prot, false),
-            _ => Err(Error::PageSize(pgsize)),
-        }
+        self.map_sized(iova, pa, pgsize, count, prot)
     }
 
     fn map_range(&mut self, iova: Iova, pa: PhysAddr, size: u64, prot: Prot) -> Result<(), Error> {
@@ -228,20 +265,16 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
         count: usize,
         gather: &mut Gather<'_>,
     ) -> Result<u64, Error> {
-        if count == 1
-            && pgsize == 1 << F::shift(F::LAST)
-            && !self.runs
-            && let Some(done) = self.unmap_page(iova, gather)
-        {
-            return Ok(done);
+        if pgsize == 1 << F::shift(F::LAST) && !self.runs {
+            let done = match count {
+                1 => self.unmap_page(iova, gather),
+                _ => self.unmap_known(iova, count, gather),
+            };
+            if let Some(done) = done {
+                return Ok(done);
+            }
         }
-        match self.level_of(pgsize) {
-            Some((3, _)) if F::LAST == 3 => self.unmap_at::<3>(iova, count, false, gather),
-            Some((2, run)) => self.unmap_at::<2>(iova, count, run, gather),
-            Some((1, run)) => self.unmap_at::<1>(iova, count, run, gather),
-            Some((0, _)) if F::TOP <= 0 => self.unmap_at::<0>(iova, count, false, gather),
-            _ => Err(Error::PageSize(pgsize)),
-        }
+        self.unmap_sized(iova, pgsize, count, gather)
     }
 
     fn unmap_range(

@@ -5,7 +5,7 @@ use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Table, TableMemory};
 
 use crate::error::Error;
-use crate::format::{Entry, Format};
+use crate::format::{Entry, Format, clear_used};
 use crate::gather::Gather;
 use crate::space::Space;
 use crate::walk::{Reached, Stop};
@@ -32,6 +32,36 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             self.prune(va, F::LAST, gather);
         }
         Some(page)
+    }
+
+    /// Unmaps pages of the last level in one table that the walk cache knows;
+    /// `None` for the general way.
+    #[inline(always)]
+    pub(crate) fn unmap_known(
+        &self,
+        iova: Iova,
+        count: usize,
+        gather: &mut Gather<'_>,
+    ) -> Option<u64> {
+        let va = iova.get() ^ self.base;
+        let page = 1u64 << F::shift(F::LAST);
+        if va & (page - 1) != 0 {
+            return None;
+        }
+        let table = self.cached_last(va)?;
+        let index = Self::index(F::LAST, va);
+        let done = clear_used(table.words().get(index..)?.get(..count)?);
+        if done == 0 {
+            // Nothing there, or nothing asked for.
+            return None;
+        }
+        self.clean(table, index, done);
+        let bytes = (done as u64) << F::shift(F::LAST);
+        gather.add(iova.get(), iova.get() + (bytes - 1), page);
+        if table.sub_live(done) == 0 {
+            self.prune(va, F::LAST, gather);
+        }
+        Some(bytes)
     }
 
     /// Unmaps `count` pages of level `T` (or runs of them).
@@ -106,17 +136,6 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let index = Self::index(T, va);
         if index + entries > Self::entries(T) || self.runs {
             return self.unmap_long::<T>(va, entries, gather);
-        }
-        if T == F::LAST
-            && let Some(table) = self.cached_last(va)
-            && F::all_leaves(table.words(), index, entries)
-        {
-            F::zero(table.words(), index, entries);
-            self.clean(table, index, entries);
-            if table.sub_live(entries) == 0 {
-                self.prune(va, T, gather);
-            }
-            return Ok(entries);
         }
         self.unmap_chunk::<T>(va, entries, gather)
     }
@@ -207,9 +226,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     ) -> usize {
         let table = reached.table;
         let index = Self::index(T, va);
-        let cleared = if T == F::LAST && F::all_leaves(table.words(), index, count) {
-            F::zero(table.words(), index, count);
-            count
+        let cleared = if T == F::LAST {
+            F::clear_used(table.words(), index, count)
         } else {
             self.clear_each(table, T, index, count, gather)
         };
@@ -220,7 +238,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         cleared
     }
 
-    /// One entry after the other: leaves are cleared, tables below go as a whole.
+    /// Above the last level: leaves are cleared, tables below go as a whole.
     #[inline(never)]
     fn clear_each(
         &self,
@@ -236,7 +254,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 return nth;
             }
             F::store(table.words(), index + nth, 0);
-            if level < F::LAST && self.next(word).is_some() {
+            if self.next(word).is_some() {
                 self.forget_all();
                 self.retire_tree(self.format.linked(word), level + 1, gather);
             }
@@ -255,19 +273,13 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     ) -> usize {
         let Some((parent, first)) = reached.parent else { return 0 };
         let tables = (left >> F::bits(T)).min(Self::entries(T - 1) - first);
-        let mut gone = 0;
-        let entries = parent.words();
-        let full = || {
-            if gone == tables {
-                return None;
-            }
-            let word = F::load(entries, first + gone);
-            let table = self.next(word).filter(|table| table.live() == Self::entries(T))?;
-            F::store(entries, first + gone, 0);
-            gone += 1;
-            Some((PhysAddr::new(self.format.linked(word)), table))
-        };
-        self.memory.retire_tables(full, &mut gather.tables);
+        let gone = self.memory.retire_full::<F::Words>(
+            tables,
+            Self::entries(T),
+            |nth| PhysAddr::new(self.format.linked(F::load(parent.words(), first + nth))),
+            |nth| F::store(parent.words(), first + nth, 0),
+            &mut gather.tables,
+        );
         if gone > 0 {
             self.forget_all();
             self.clean(parent, first, gone);

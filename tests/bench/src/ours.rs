@@ -7,7 +7,8 @@ use std::sync::Arc;
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Agent, Arena, FrameTables, Frames, Owner, Proof, Scope};
 use palisade_pgtable::{
-    Config, FormatId, Gather, PageTable, Prot, SplitPolicy, TlbError, TlbOps, alloc_in_frames,
+    Config, Flushed, FormatId, Gather, PageTable, Prot, SplitPolicy, TlbError, TlbOps,
+    alloc_in_frames,
 };
 
 use crate::work::Subject;
@@ -73,10 +74,8 @@ impl Subject for Ours {
         let mut gather = Gather::new(&self.tlb);
         let done = table.unmap_pages(Iova::new(iova), size, count, &mut gather);
         assert!(done.is_ok());
-        if let Ok(Some(flushed)) = gather.finish()
-            && let Some(tables) = flushed.tables
-        {
-            assert!(self.frames.release(tables, &flushed.proof).is_ok());
+        if let Ok(Some(Flushed { proof, tables: Some(tables) })) = gather.finish() {
+            assert!(self.frames.release(tables, &proof).is_ok());
         }
     }
 
@@ -88,10 +87,8 @@ impl Subject for Ours {
             let iova = Iova::new(black_box(iova + call * size));
             assert!(table.unmap_pages(iova, size, 1, &mut gather).is_ok());
         }
-        if let Ok(Some(flushed)) = gather.finish()
-            && let Some(tables) = flushed.tables
-        {
-            assert!(self.frames.release(tables, &flushed.proof).is_ok());
+        if let Ok(Some(Flushed { proof, tables: Some(tables) })) = gather.finish() {
+            assert!(self.frames.release(tables, &proof).is_ok());
         }
     }
 

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use palisade_hal::PhysAddr;
 
-use super::TableMemory;
+use super::seam::{TableMemory, one_by_one};
 use super::words::{Table, Words};
 use crate::tag::FRAME_SHIFT;
 use crate::{AgentSet, Detached, Frames, Owner, Scope, Tag, Use};
@@ -90,30 +90,25 @@ impl TableMemory for FrameTables {
     }
 
     #[inline(always)]
-    fn retire_tables<'s, W: Words>(
-        &'s self,
-        mut next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
+    fn retire_full<W: Words>(
+        &self,
+        count: usize,
+        live: usize,
+        at: impl Fn(usize) -> PhysAddr,
+        unlink: impl Fn(usize),
         into: &mut Option<Detached>,
-    ) {
-        let list = self.list(into);
-        let mut larger = None;
-        let singles = || {
-            let (at, table) = next()?;
-            if W::BYTES > 1 << FRAME_SHIFT {
-                larger = Some(at);
-                return None;
-            }
-            Some((at, table.tag()))
-        };
-        self.frames.detach_singles(list, singles);
-        // Tables of several frames go one by one.
-        while let Some(at) = larger {
-            self.retire(at, into);
-            larger = next().map(|(at, _)| at);
+    ) -> usize {
+        if W::BYTES > 1 << FRAME_SHIFT {
+            return one_by_one::<Self, W>(self, count, live, at, unlink, into);
         }
-        if into.as_ref().is_some_and(|list| list.frames() == 0) {
+        let mask = Tag::IDENTITY | Tag::CLASS | u64::from(u32::MAX) << Tag::COUNT_SHIFT;
+        let want = self.identity::<W>() | (live as u64) << Tag::COUNT_SHIFT;
+        let list = self.list(into);
+        let done = self.frames.detach_tables(list, count, (mask, want), at, unlink);
+        if list.frames() == 0 {
             *into = None;
         }
+        done
     }
 
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {

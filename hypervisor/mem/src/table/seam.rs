@@ -26,17 +26,39 @@ pub trait TableMemory: Send + Sync {
     /// `None` for it; its words stay as they are until the release.
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
 
-    /// The same for many single tables, each just looked up and unlinked by `next`.
+    /// The same for up to `count` linked tables, for as long as `at(nth)` is one in which
+    /// exactly `live` entries are in use: `unlink(nth)`, then retire it. Answers how many.
     #[inline(always)]
-    fn retire_tables<'s, W: Words>(
-        &'s self,
-        mut next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
+    fn retire_full<W: Words>(
+        &self,
+        count: usize,
+        live: usize,
+        at: impl Fn(usize) -> PhysAddr,
+        unlink: impl Fn(usize),
         into: &mut Option<Detached>,
-    ) {
-        while let Some((at, _)) = next() {
-            self.retire(at, into);
-        }
+    ) -> usize {
+        one_by_one::<Self, W>(self, count, live, at, unlink, into)
     }
+}
+
+/// [`TableMemory::retire_full`] for any memory.
+pub(super) fn one_by_one<M: TableMemory + ?Sized, W: Words>(
+    memory: &M,
+    count: usize,
+    live: usize,
+    at: impl Fn(usize) -> PhysAddr,
+    unlink: impl Fn(usize),
+    into: &mut Option<Detached>,
+) -> usize {
+    for nth in 0..count {
+        let at = at(nth);
+        if memory.table::<W>(at).is_none_or(|table| table.live() != live) {
+            return nth;
+        }
+        unlink(nth);
+        memory.retire(at, into);
+    }
+    count
 }
 
 impl<M: TableMemory + ?Sized> TableMemory for &M {
@@ -57,11 +79,14 @@ impl<M: TableMemory + ?Sized> TableMemory for &M {
         (**self).retire(block, into);
     }
     #[inline(always)]
-    fn retire_tables<'s, W: Words>(
-        &'s self,
-        next: impl FnMut() -> Option<(PhysAddr, Table<'s, W>)>,
+    fn retire_full<W: Words>(
+        &self,
+        count: usize,
+        live: usize,
+        at: impl Fn(usize) -> PhysAddr,
+        unlink: impl Fn(usize),
         into: &mut Option<Detached>,
-    ) {
-        (**self).retire_tables(next, into);
+    ) -> usize {
+        (**self).retire_full::<W>(count, live, at, unlink, into)
     }
 }

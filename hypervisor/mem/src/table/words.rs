@@ -62,12 +62,6 @@ impl<'a, W: Words> Table<'a, W> {
         Self { words, tag }
     }
 
-    /// The tag of its first frame.
-    #[inline(always)]
-    pub(super) fn tag(self) -> &'a AtomicU64 {
-        self.tag
-    }
-
     /// The words.
     #[inline(always)]
     pub fn words(self) -> &'a [AtomicU64] {

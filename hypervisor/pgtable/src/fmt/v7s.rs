@@ -240,14 +240,9 @@ impl Format for V7s {
         }
     }
 
-    fn all_leaves(_words: &[AtomicU64], _start: usize, _count: usize) -> bool {
-        false
-    }
-
-    fn zero(words: &[AtomicU64], start: usize, count: usize) {
-        for index in start..start + count {
-            Self::store(words, index, 0);
-        }
+    fn clear_used(words: &[AtomicU64], start: usize, count: usize) -> usize {
+        let used = |&nth: &usize| Self::load(words, start + nth) != 0;
+        (0..count).take_while(used).map(|nth| Self::store(words, start + nth, 0)).count()
     }
 
     fn exchange(words: &[AtomicU64], index: usize, _old: u64, _new: u64) -> Result<u64, u64> {
