@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use palisade_board as board;
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
+use palisade_hal::lock::Mutex;
 use palisade_hal::machine::{Machine, MapKind};
-use spin::Mutex;
 
 use crate::logger;
 use crate::mux::{self, Demux};

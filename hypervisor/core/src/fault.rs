@@ -6,9 +6,9 @@ use arrayvec::ArrayVec;
 use palisade_bundle::MAX_VMS;
 use palisade_hal::Env;
 use palisade_hal::cpu::Counter;
+use palisade_hal::lock::Mutex;
 use palisade_iommu::{DeviceId, Fault};
 use palisade_vm::RateLimit;
-use spin::Mutex;
 
 use crate::report::Record;
 use crate::system::System;

@@ -7,8 +7,8 @@
 use core::fmt;
 
 use arrayvec::{ArrayString, ArrayVec};
+use palisade_hal::lock::Mutex;
 use palisade_pci::Address;
-use spin::Mutex;
 use thiserror::Error;
 
 use crate::console;

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use crate::system::System;
 use crate::unit::{self, Unit};

@@ -9,6 +9,7 @@ use palisade_board::Version as Controller;
 use palisade_bundle::Vm as Manifest;
 use palisade_gic::{FIRST_SPI, Gic};
 use palisade_hal::cpu::Counter;
+use palisade_hal::lock::{Mutex, MutexGuard};
 use palisade_hal::{Ipa, PhysAddr, guest};
 use palisade_iommu::Owner;
 use palisade_mem::FRAME_BYTES;
@@ -19,7 +20,6 @@ use palisade_vm::passthrough::{Assigned, PlainRefusal, PlainSet, Refusal, Reques
 use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciError, PciHost, open_windows};
 use palisade_vm::pl011::Console;
 use palisade_vm::{CAUSES, Life, Vm, VmConfig, VmError, Wires, layout};
-use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use crate::report::Record;

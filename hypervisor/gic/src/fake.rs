@@ -4,7 +4,7 @@
 //! can be driven through acknowledge and end, and it writes down what the hypervisor asked for.
 use alloc::{collections::VecDeque, vec::Vec};
 
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use crate::{Ack, Gic, GicError, ListRegister, LrState, MaintenanceControl, Trigger, Version};
 

@@ -16,6 +16,7 @@ mod addr;
 mod context;
 mod env;
 mod id;
+pub mod lock;
 pub mod machine;
 mod reg;
 

@@ -7,9 +7,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::{Iova, Ipa, StreamId, Vmid};
 use palisade_mem::{AgentSet, Proof, Scope};
-use spin::Mutex;
 
 use crate::driver::{DriverError, Invalidation, StageTwo};
 use crate::error::Error;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use palisade_hal::StreamId;
-use spin::{Mutex, MutexGuard};
+use palisade_hal::lock::{Mutex, MutexGuard};
 
 use crate::device::DeviceId;
 use crate::domain::Domain;

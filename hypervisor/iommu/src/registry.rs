@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_hal::PhysAddr;
+use palisade_hal::lock::Mutex;
 use palisade_hal::{StreamId, Vmid};
 use palisade_mem::Scope;
-use spin::Mutex;
 
 use crate::device::{DeviceId, DeviceInfo};
 use crate::domain::{Domain, DomainKind};

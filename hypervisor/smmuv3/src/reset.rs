@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
+use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::{Mmio, Reg};
 use palisade_hal::{Deadline, Env};
 use palisade_mem::{Agent, Frames};
-use spin::Mutex;
 
 use crate::cmdq::{CommandQueue, SyncLimits};
 use crate::error::BringUpError;

@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
+use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Env, StreamId};
 use palisade_iommu::{DriverError, StallModel, StreamPolicy, StreamState};
 use palisade_mem::{Agent, Frames};
-use spin::Mutex;
 
 use crate::cdtab::ContextTable;
 use crate::cmdq::{CommandQueue, QueueCounts};

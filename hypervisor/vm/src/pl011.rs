@@ -1,7 +1,7 @@
 //! The serial line: a PL011 (DDI 0183), transmitting at once and receiving from a queue.
 use alloc::{collections::VecDeque, sync::Arc};
 
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use crate::{
     mmio::{Access, MmioDevice},

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Deadline, Env, PhysAddr};
 use palisade_mem::{DmaBuffer, Frames};
-use spin::Mutex;
 
 use super::device::DeviceTable;
 use super::queue::Queue;

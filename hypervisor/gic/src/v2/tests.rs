@@ -1,11 +1,11 @@
 //! The driver against registers that are an array of words.
 use alloc::{sync::Arc, vec, vec::Vec};
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::{
     fake::{Device, Width},
     mmio::Mmio,
 };
-use spin::Mutex;
 
 use super::{GicV2, GicV2Regions};
 use crate::{Ack, Gic, GicError, ListRegister, LrState};

@@ -1,11 +1,11 @@
 //! The driver against a distributor that is an array of words.
 use alloc::{sync::Arc, vec, vec::Vec};
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::{
     fake::{Device, Width},
     mmio::Mmio,
 };
-use spin::Mutex;
 
 use super::{GicV3, registers::*};
 use crate::{Gic, GicError, Trigger};

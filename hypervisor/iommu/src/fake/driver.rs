@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::{StreamId, SubstreamId};
-use spin::Mutex;
 
 use super::cache::{Cached, Caches, Entry, Reach};
 use crate::driver::{Capabilities, DriverError, FaultRecord, StallModel, StreamState};

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use super::log::FaultLog;
 use super::{Fault, LOG_CAPACITY};

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use super::allocator::Allocators;
 use super::slots::Slots;

@@ -2,9 +2,9 @@
 
 use alloc::sync::{Arc, Weak};
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::{Asid, SubstreamId};
 use palisade_mem::SortedMap;
-use spin::Mutex;
 
 use super::asids::{Asids, Holder};
 use super::store::ContextStore;

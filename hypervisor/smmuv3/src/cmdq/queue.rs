@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Deadline, Env, PhysAddr};
 use palisade_iommu::DriverError;
 use palisade_mem::Frames;
-use spin::Mutex;
 
 use super::producer::{Failure, Producer};
 use crate::error::QueueError;

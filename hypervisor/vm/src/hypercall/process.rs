@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::Asid;
+use palisade_hal::lock::Mutex;
 use palisade_iommu::pasid::PasidError;
 use palisade_iommu::sva::{AddressSpace, Process, ProcessKey, ProcessNotifier, Range};
-use spin::Mutex;
 
 /// One address space of a guest. It lives as long as anything is bound to it.
 pub(super) struct GuestProcess {

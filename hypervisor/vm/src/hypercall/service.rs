@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_abi::{DeviceFlags, FaultFlags, FaultRecord, NO_SUBSTREAM, Status};
+use palisade_hal::lock::Mutex;
 use palisade_hal::{StreamId, SubstreamId};
 use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::sva::Bond;
@@ -12,7 +13,6 @@ use palisade_iommu::{
     StreamPolicy,
 };
 use palisade_mem::SortedMap;
-use spin::Mutex;
 
 use super::check::Outcome;
 use super::process::GuestProcess;

@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 
 use palisade_gic::its::{Its, LpiTable};
+use palisade_hal::lock::Mutex;
 use palisade_mem::SortedMap;
-use spin::Mutex;
 
 use crate::vgic::Vgic;
 

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use palisade_gic::its::ItsError;
 use palisade_hal::Ipa;
 use palisade_hal::cpu::Counter;
+use palisade_hal::lock::Mutex;
 use palisade_mem::SortedMap;
-use spin::Mutex;
 
 use super::{Backend, LPIS_PER_VM, Messages, VirtualIts};
 use crate::memory::GuestMemory;

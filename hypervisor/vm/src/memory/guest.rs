@@ -2,11 +2,11 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::cell::Cell;
 
+use palisade_hal::lock::{Mutex, MutexGuard};
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
 use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, Registry, SplitPolicy};
-use spin::{Mutex, MutexGuard};
 
 use super::{
     error::MemoryError,

@@ -81,7 +81,7 @@ impl MmioBus {
 
 #[cfg(test)]
 mod tests {
-    use spin::Mutex;
+    use palisade_hal::lock::Mutex;
 
     use super::*;
 

@@ -4,9 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_board::PcieHost;
+use palisade_hal::lock::Mutex;
 use palisade_iommu::{Condition, DeviceId, Group, Iommus};
 use palisade_pci::{Address, Function, ResetMethod, Topology};
-use spin::Mutex;
 
 use super::refusal::Refusal;
 

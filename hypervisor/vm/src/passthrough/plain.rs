@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use palisade_board::{Interrupt, PlainDevice, Range};
+use palisade_hal::lock::Mutex;
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{Iommus, StallModel};
-use spin::Mutex;
 use vm_fdt::FdtWriter;
 
 use crate::layout::{PLAIN, PLAIN_BYTES, PLAIN_INTID};

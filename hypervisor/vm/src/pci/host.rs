@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use palisade_hal::lock::Mutex;
 use palisade_pci::{Address, Topology};
-use spin::Mutex;
 
 use super::function::{BarMap, Guest, VirtualFunction};
 use super::layout::MAX_PORTS;

@@ -1,6 +1,6 @@
 //! Which vCPUs run.
 use arrayvec::ArrayVec;
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use super::call::{Answer, error};
 use crate::vgic::MAX_VCPUS;

@@ -9,6 +9,7 @@ extern crate std;
 use alloc::{boxed::Box, rc::Rc, string::String, sync::Arc, vec, vec::Vec};
 
 use palisade_gic::{FakeCall, FakeGic, LrState, Version};
+use palisade_hal::lock::Mutex;
 use palisade_hal::{
     Ipa, PhysAddr,
     fake::{
@@ -21,7 +22,6 @@ use palisade_hal::{
 use palisade_iommu::Iommus;
 use palisade_mem::{Arena, FrameTables, Frames};
 use palisade_pgtable::{Registry, STAGE2_4K};
-use spin::Mutex;
 
 use super::*;
 use crate::{

@@ -3,7 +3,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use palisade_gic::{FIRST_SPI, Version};
-use spin::Mutex;
+use palisade_hal::lock::Mutex;
 
 use super::{
     bank::{Bank, NOBODY, each},
