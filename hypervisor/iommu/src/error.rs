@@ -7,6 +7,18 @@ use crate::driver::DriverError;
 use crate::fault::Owner;
 use crate::group::Condition;
 
+/// What the IOMMU core has a limited number of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says it")]
+pub enum Resource {
+    #[error("fault route")]
+    FaultRoute,
+    #[error("owner slot")]
+    OwnerSlot,
+    #[error("VMID")]
+    Vmid,
+}
+
 /// Why the core refused or failed; names the device, group or instance to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -83,9 +95,9 @@ pub enum Error {
     /// A stream of the group does not belong to it.
     #[error("stream {0} is not of this group")]
     NotOfGroup(StreamId),
-    /// All numbers of a kind are used up; the word names the kind.
+    /// All numbers of this kind are used up.
     #[error("no {0} left")]
-    Exhausted(&'static str),
+    Exhausted(Resource),
     /// The driver failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -93,3 +105,6 @@ pub enum Error {
     #[error("out of memory")]
     NoMemory,
 }
+
+// Two registers carry it.
+const _: () = assert!(size_of::<Result<(), Error>>() <= 16);

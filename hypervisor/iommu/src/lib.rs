@@ -61,11 +61,11 @@ pub use attach::Posture;
 pub use device::{DeviceId, DeviceInfo};
 pub use domain::{Domain, DomainKind, Flush};
 pub use driver::{
-    Access, Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultClass,
-    FaultKind, FaultRecord, Invalidation, IommuDriver, PhysicalView, Refusal, Response, StageTwo,
-    StallModel, StreamPolicy, StreamState,
+    Access, Argument, Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError,
+    FaultClass, FaultKind, FaultRecord, Feature, Invalidation, IommuDriver, PhysicalView, Refusal,
+    Response, StageTwo, StallModel, StreamPolicy, StreamState,
 };
-pub use error::Error;
+pub use error::{Error, Resource};
 pub use fault::{Fault, LOG_CAPACITY, Owner, Owners};
 pub use group::{Condition, Group, Idle};
 pub use ids::IdPool;

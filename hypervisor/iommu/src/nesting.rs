@@ -4,6 +4,7 @@
 //! gives the core a table that it binds processes in; the second takes the guest's own entry,
 //! of which the driver copies only the fields that a guest may choose.
 
+use crate::driver::Feature;
 use alloc::sync::Arc;
 
 use palisade_hal::StreamId;
@@ -42,10 +43,10 @@ impl Iommus {
         let (domain, stage_two, policy) = state.owned_plain(owner)?;
         let capabilities = instance.capabilities();
         if !capabilities.nested {
-            return Err(DriverError::Unsupported("nested translation").into());
+            return Err(DriverError::Unsupported(Feature::Nested).into());
         }
         if bits > capabilities.substream_bits {
-            return Err(DriverError::Unsupported("substreams").into());
+            return Err(DriverError::Unsupported(Feature::Substreams).into());
         }
         for (done, &stream) in state.streams.iter().enumerate() {
             if let Err(error) = driver.create_contexts(stream, bits, &*view) {
@@ -148,7 +149,7 @@ impl Iommus {
             _ => return Err(Error::Mode),
         };
         if !instance.capabilities().nested {
-            return Err(DriverError::Unsupported("nested translation").into());
+            return Err(DriverError::Unsupported(Feature::Nested).into());
         }
         if !state.streams.contains(&stream) {
             return Err(Error::NotOfGroup(stream));

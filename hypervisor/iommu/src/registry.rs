@@ -1,5 +1,6 @@
 //! The registry: known devices, registered instances, and the groups between them.
 
+use crate::error::Resource;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -240,7 +241,7 @@ impl Iommus {
             let widths = inner.instances.iter().map(|instance| instance.capabilities().vmid_max());
             widths.min().unwrap_or(u16::MAX)
         };
-        let vmid = self.vmids.lock().alloc(limit).ok_or(Error::Exhausted("VMID"))?;
+        let vmid = self.vmids.lock().alloc(limit).ok_or(Error::Exhausted(Resource::Vmid))?;
         let stage_two = StageTwo { vmid: Vmid::new(vmid), table, control };
         Ok(Arc::new(Domain::new(scope, DomainKind::Paging { owner, stage_two })))
     }

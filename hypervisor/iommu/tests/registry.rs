@@ -11,7 +11,7 @@ use common::{House, device};
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, agent, registration};
 use palisade_iommu::{
-    Condition, DeviceId, DeviceInfo, DriverError, Error, Footprint, Iommus, StreamPolicy,
+    Condition, DeviceId, DeviceInfo, DriverError, Error, Footprint, Iommus, Resource, StreamPolicy,
 };
 
 #[test]
@@ -215,6 +215,6 @@ fn different_drivers_and_widths_live_side_by_side() {
     }
     assert_eq!(
         house.iommus.paging_domain(house.owner, PhysAddr::new(0x1000), 0).err(),
-        Some(Error::Exhausted("VMID"))
+        Some(Error::Exhausted(Resource::Vmid))
     );
 }

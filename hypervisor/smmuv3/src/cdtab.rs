@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 
 use palisade_hal::{StreamId, SubstreamId};
-use palisade_iommu::{ContextView, DriverError};
+use palisade_iommu::{Argument, ContextView, DriverError, Feature};
 use palisade_mem::{Agent, Frames};
 
 use crate::features::Features;
@@ -64,7 +64,7 @@ impl ContextTable {
     /// An empty table of 2^`bits` substreams.
     ///
     /// # Errors
-    /// `Unsupported("substreams")`, [`DriverError::NoMemory`], or the view's.
+    /// `Unsupported(Feature::Substreams)`, [`DriverError::NoMemory`], or the view's.
     pub fn new(
         frames: &Arc<Frames>,
         features: &Features,
@@ -72,7 +72,7 @@ impl ContextTable {
         view: &dyn ContextView,
     ) -> Result<Self, DriverError> {
         if bits > features.context_bits() {
-            return Err(DriverError::Unsupported("substreams"));
+            return Err(DriverError::Unsupported(Feature::Substreams));
         }
         let coherent = features.coherent;
         let shape = if bits <= LEAF_BITS {
@@ -107,7 +107,7 @@ impl ContextTable {
 
     fn check(&self, substream: SubstreamId) -> Result<(), DriverError> {
         if substream.get() >> self.bits != 0 {
-            return Err(DriverError::Argument("substream"));
+            return Err(DriverError::Argument(Argument::Substream));
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl ContextTable {
     /// forget the L1CD (CMD_CFGI_CD with Leaf = 0).
     ///
     /// # Errors
-    /// `Argument("substream")` beyond the table, [`DriverError::NoMemory`], or the view's.
+    /// `Argument(Argument::Substream)` beyond the table, [`DriverError::NoMemory`], or the view's.
     pub fn prepare(
         &mut self,
         substream: SubstreamId,
@@ -144,7 +144,7 @@ impl ContextTable {
     /// The memory that holds the descriptor of `substream`, and the index of its first word.
     ///
     /// # Errors
-    /// `Argument("substream")` beyond the table; [`DriverError::State`] before
+    /// `Argument(Argument::Substream)` beyond the table; [`DriverError::State`] before
     /// [`prepare`](Self::prepare).
     pub fn entry(
         &self,

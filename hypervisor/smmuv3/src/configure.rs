@@ -1,7 +1,9 @@
 //! Changing what a stream does, and what happens when the SMMU does not confirm it.
 
 use palisade_hal::{Env, StreamId, barrier};
-use palisade_iommu::{DriverError, StageTwo, StallModel, StreamPolicy, StreamState};
+use palisade_iommu::{
+    Argument, DriverError, Feature, StageTwo, StallModel, StreamPolicy, StreamState,
+};
 
 use crate::command::ATC_SIZE_ALL;
 use crate::encode::{SteStage2, ste_abort};
@@ -84,19 +86,19 @@ impl<E: Env> Smmu<E> {
     ) -> Result<SteStage2, DriverError> {
         let features = &self.features;
         if !features.stage2 {
-            return Err(DriverError::Unsupported("stage 2"));
+            return Err(DriverError::Unsupported(Feature::StageTwo));
         }
         let vmid = two.vmid.get();
         if vmid == 0 || u32::from(vmid) >> features.vmid_bits != 0 {
-            return Err(DriverError::Argument("VMID"));
+            return Err(DriverError::Argument(Argument::Vmid));
         }
         let mut words = [0; 8];
         Ste::S2VTCR.set(&mut words, u64::from(two.control));
         if u64::from(two.control) > Ste::S2VTCR.max() {
-            return Err(DriverError::Argument("VTCR"));
+            return Err(DriverError::Argument(Argument::Vtcr));
         }
         if !(T0SZ_MIN..=T0SZ_MAX).contains(&Ste::S2T0SZ.get(&words)) {
-            return Err(DriverError::Argument("T0SZ"));
+            return Err(DriverError::Argument(Argument::T0sz));
         }
         let granule = match Ste::S2TG.get(&words) {
             0 => 1 << 12,
@@ -105,18 +107,18 @@ impl<E: Env> Smmu<E> {
             _ => 0,
         };
         if features.granules & granule == 0 {
-            return Err(DriverError::Argument("granule"));
+            return Err(DriverError::Argument(Argument::Granule));
         }
-        let output = size_bits(Ste::S2PS.get(&words)).ok_or(DriverError::Argument("PS"))?;
+        let output = size_bits(Ste::S2PS.get(&words)).ok_or(DriverError::Argument(Argument::Ps))?;
         if output > features.output_bits || two.table.get() >> output != 0 {
-            return Err(DriverError::Argument("output size"));
+            return Err(DriverError::Argument(Argument::OutputSize));
         }
         if !two.table.is_aligned(1 << 4) {
-            return Err(DriverError::Argument("root alignment"));
+            return Err(DriverError::Argument(Argument::RootAlignment));
         }
         let forced = features.stall == StallModel::Forced;
         if forced && policy.ats {
-            return Err(DriverError::Unsupported("ATS with forced stalls"));
+            return Err(DriverError::Unsupported(Feature::StalledAts));
         }
         Ok(SteStage2 {
             vmid,

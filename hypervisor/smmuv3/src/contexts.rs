@@ -1,7 +1,7 @@
 //! Context descriptors of streams whose table the hypervisor owns.
 
 use palisade_hal::{Env, StreamId, SubstreamId, barrier};
-use palisade_iommu::{Context, DriverError, StallModel};
+use palisade_iommu::{Argument, Context, DriverError, Feature, StallModel};
 
 use crate::cdtab::{CD_WORDS, ContextTable};
 use crate::encode::{CdStage1, cd_quiesced, cd_stage1};
@@ -54,13 +54,13 @@ impl<E: Env> Smmu<E> {
         let tcr = context.tcr;
         let asid = context.asid.get();
         if u32::from(asid) >> features.asid_bits != 0 {
-            return Err(DriverError::Argument("ASID"));
+            return Err(DriverError::Argument(Argument::Asid));
         }
         let t0sz = tcr_field(tcr, 5, 0);
         let tg0 = tcr_field(tcr, 15, 14);
         if !context.quiet {
             if !(16..=39).contains(&t0sz) {
-                return Err(DriverError::Argument("T0SZ"));
+                return Err(DriverError::Argument(Argument::T0sz));
             }
             let granule = match tg0 {
                 0 => 1 << 12,
@@ -69,25 +69,27 @@ impl<E: Env> Smmu<E> {
                 _ => 0,
             };
             if features.granules & granule == 0 {
-                return Err(DriverError::Argument("granule"));
+                return Err(DriverError::Argument(Argument::Granule));
             }
             if context.table & 0xf != 0 || context.table >> 52 != 0 {
-                return Err(DriverError::Argument("root"));
+                return Err(DriverError::Argument(Argument::Root));
             }
         }
         // The output size is the smaller of what is asked and what there is (§5.4, IPS).
         let ips = tcr_field(tcr, 34, 32);
         if ips > 6 {
-            return Err(DriverError::Argument("IPS"));
+            return Err(DriverError::Argument(Argument::Ips));
         }
         let ha = tcr_field(tcr, 39, 39) == 1;
         let hd = tcr_field(tcr, 40, 40) == 1;
         if (ha && features.httu < 1) || (hd && (features.httu < 2 || !ha)) {
-            return Err(DriverError::Unsupported("hardware update"));
+            return Err(DriverError::Unsupported(Feature::HardwareUpdate));
         }
         let stall = match features.stall {
             StallModel::Selectable => context.stalls,
-            StallModel::Never if context.stalls => return Err(DriverError::Unsupported("stall")),
+            StallModel::Never if context.stalls => {
+                return Err(DriverError::Unsupported(Feature::Stall));
+            }
             StallModel::Never => false,
             StallModel::Forced => true,
         };

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use palisade_hal::{Env, StreamId, SubstreamId, Vmid};
 use palisade_iommu::{
     Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultRecord,
-    Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
+    Feature, Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
 };
 
 use crate::batch::Batch;
@@ -102,7 +102,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     ) -> Result<(), DriverError> {
         self.check_alive()?;
         if !self.features.stage1 {
-            return Err(DriverError::Unsupported("stage 1"));
+            return Err(DriverError::Unsupported(Feature::StageOne));
         }
         let mut streams = self.streams.lock();
         if streams.contexts.contains(stream.get()) {
@@ -141,7 +141,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         self.check_alive()?;
         let stage2 = stage_two.map(|two| self.stage_two(two, policy)).transpose()?;
         if !self.features.stage1 {
-            return Err(DriverError::Unsupported("stage 1"));
+            return Err(DriverError::Unsupported(Feature::StageOne));
         }
         let mut streams = self.streams.lock();
         let contexts = streams.contexts.get(stream.get()).ok_or(DriverError::State(stream))?;
@@ -250,7 +250,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     fn resume(&self, stream: StreamId, tag: u16, response: Response) -> Result<(), DriverError> {
         self.check_alive()?;
         if !self.can_stall() {
-            return Err(DriverError::Unsupported("stall"));
+            return Err(DriverError::Unsupported(Feature::Stall));
         }
         let action = match response {
             Response::Retry => ResumeAction::Retry,

@@ -3,7 +3,7 @@
 //! Nothing is copied whole. A bit that is not named here is a bit a guest cannot set.
 
 use palisade_hal::{Asid, Env, StreamId, SubstreamId, Vmid};
-use palisade_iommu::{DriverError, Refusal, StallModel, StreamPolicy};
+use palisade_iommu::{DriverError, Feature, Refusal, StallModel, StreamPolicy};
 
 use crate::encode::{SteStage1, SteStage2, ste_abort, ste_nested, ste_stage2};
 use crate::features::Features;
@@ -53,7 +53,7 @@ pub fn guest_ste(
         _ => return Err(refused(0, Refusal::Configuration)),
     }
     if !features.stage1 {
-        return Err(DriverError::Unsupported("nested"));
+        return Err(DriverError::Unsupported(Feature::Nested));
     }
     let bits = Ste::S1_CD_MAX.get(words) as u8;
     if bits > features.substream_bits || bits > 31 {
@@ -119,7 +119,7 @@ impl<E: Env> Smmu<E> {
         let is = |wanted: Opcode| opcode == wanted as u64;
         let stage1 = crate::batch::Phase::Stage1;
         if !self.features.stage1 {
-            return Err(DriverError::Unsupported("nested"));
+            return Err(DriverError::Unsupported(Feature::Nested));
         }
         if is(Opcode::TlbiNsnhAll) || is(Opcode::TlbiNhAll) {
             // "Everything" of a guest is everything of its VMID.

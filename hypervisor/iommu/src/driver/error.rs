@@ -19,7 +19,56 @@ pub enum Refusal {
     Stream,
 }
 
-/// What a driver answers when it could not do what it was asked.
+/// What an IOMMU may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says it")]
+pub enum Feature {
+    #[error("stage 1")]
+    StageOne,
+    #[error("stage 2")]
+    StageTwo,
+    #[error("substreams")]
+    Substreams,
+    #[error("nested translation")]
+    Nested,
+    #[error("stall")]
+    Stall,
+    #[error("ATS with forced stalls")]
+    StalledAts,
+    #[error("hardware update")]
+    HardwareUpdate,
+}
+
+/// What an argument may get wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says it")]
+pub enum Argument {
+    #[error("VMID")]
+    Vmid,
+    #[error("ASID")]
+    Asid,
+    #[error("substream")]
+    Substream,
+    #[error("VTCR")]
+    Vtcr,
+    #[error("T0SZ")]
+    T0sz,
+    #[error("granule")]
+    Granule,
+    #[error("PS")]
+    Ps,
+    #[error("IPS")]
+    Ips,
+    #[error("output size")]
+    OutputSize,
+    #[error("root")]
+    Root,
+    #[error("root alignment")]
+    RootAlignment,
+}
+
+/// What a driver answers when it could not do what it was asked. Eight bytes: it passes through
+/// many hands, in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DriverError {
     /// A synchronisation ran into its deadline: the streams concerned abort, what they could
@@ -39,12 +88,12 @@ pub enum DriverError {
     /// The operation does not fit what the stream does now.
     #[error("stream {0}: operation does not fit its present configuration")]
     State(StreamId),
-    /// The hardware cannot do it; the word names the missing feature.
+    /// The hardware cannot do it; the missing feature.
     #[error("not supported by this IOMMU: {0}")]
-    Unsupported(&'static str),
-    /// An argument is malformed (alignment, width); the word names it.
+    Unsupported(Feature),
+    /// An argument is malformed (alignment, width).
     #[error("bad argument: {0}")]
-    Argument(&'static str),
+    Argument(Argument),
     /// What a guest said was refused; `word` is the index of the 64-bit word to blame.
     #[error("guest word {word}: {reason}")]
     Refused {
@@ -57,3 +106,5 @@ pub enum DriverError {
     #[error("out of table memory")]
     NoMemory,
 }
+
+const _: () = assert!(size_of::<Result<(), DriverError>>() == 8);

@@ -24,7 +24,7 @@ mod stage_two;
 
 pub use capabilities::{Capabilities, StallModel};
 pub use context::{Context, ContextView, DefaultSubstream, PhysicalView};
-pub use error::{DriverError, Refusal};
+pub use error::{Argument, DriverError, Feature, Refusal};
 pub use event::{Access, Drained, FaultClass, FaultKind, FaultRecord, Response};
 pub use invalidation::Invalidation;
 pub use ops::IommuDriver;

@@ -26,7 +26,7 @@ pub trait IommuDriver: Send + Sync {
     /// VMID are the caller's to invalidate.
     ///
     /// # Errors
-    /// See [`DriverError`]; `Unsupported("stage 2")` on a stage-1-only IOMMU.
+    /// See [`DriverError`]; `Unsupported(Feature::StageTwo)` on a stage-1-only IOMMU.
     fn attach(
         &self,
         stream: StreamId,
@@ -58,7 +58,7 @@ pub trait IommuDriver: Send + Sync {
     /// the hardware through `view`. One table per stream; every context starts invalid.
     ///
     /// # Errors
-    /// `Unsupported("substreams")` if `bits` is beyond the IOMMU; [`DriverError::State`] if the
+    /// `Unsupported(Feature::Substreams)` if `bits` is beyond the IOMMU; [`DriverError::State`] if the
     /// stream has a table; [`DriverError::NoMemory`].
     fn create_contexts(
         &self,
@@ -77,7 +77,7 @@ pub trait IommuDriver: Send + Sync {
     /// Puts `stream` behind its context table: stage 1 alone, or nested over `stage_two`.
     ///
     /// # Errors
-    /// [`DriverError::State`] without a context table; `Unsupported("nested")`.
+    /// [`DriverError::State`] without a context table; `Unsupported(Feature::Nested)`.
     fn attach_contexts(
         &self,
         stream: StreamId,
@@ -154,7 +154,7 @@ pub trait IommuDriver: Send + Sync {
     /// Answers a stalled transaction.
     ///
     /// # Errors
-    /// `Unsupported("stall")` where faults never stall.
+    /// `Unsupported(Feature::Stall)` where faults never stall.
     fn resume(&self, stream: StreamId, tag: u16, response: Response) -> Result<(), DriverError>;
 
     /// Hands at most `budget` event records to `sink`, which must neither block nor call back.

@@ -1,5 +1,7 @@
 //! The fake as an [`IommuDriver`].
 
+use crate::driver::Argument;
+use crate::driver::Feature;
 use alloc::collections::BTreeMap;
 
 use palisade_hal::{PhysAddr, StreamId, SubstreamId, Vmid};
@@ -84,7 +86,7 @@ impl IommuDriver for FakeDriver {
         let mut inner = self.inner.lock();
         inner.step(Call::CreateContexts(stream.get()))?;
         if bits > self.capabilities.substream_bits {
-            return Err(DriverError::Unsupported("substreams"));
+            return Err(DriverError::Unsupported(Feature::Substreams));
         }
         let entry = inner.entry(stream)?;
         if entry.contexts.is_some() {
@@ -143,7 +145,7 @@ impl IommuDriver for FakeDriver {
         inner.step(Call::PrepareContext(stream.get(), substream.get()))?;
         let entry = inner.entry(stream)?;
         if substream.get() >> entry.bits != 0 {
-            return Err(DriverError::Argument("substream"));
+            return Err(DriverError::Argument(Argument::Substream));
         }
         entry.contexts.as_mut().map(|_| ()).ok_or(DriverError::State(stream))
     }

@@ -1,5 +1,6 @@
 //! Owners: VM slots with generations, each with its fault log.
 
+use crate::error::Resource;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -61,7 +62,8 @@ impl Owners {
     /// # Errors
     /// [`Error::Exhausted`] for an index beyond the slots; [`Error::Domain`] if it is open.
     pub fn open(&self, index: u16) -> Result<Owner, Error> {
-        let slot = self.slots.get(usize::from(index)).ok_or(Error::Exhausted("owner slot"))?;
+        let slot =
+            self.slots.get(usize::from(index)).ok_or(Error::Exhausted(Resource::OwnerSlot))?;
         let mut log = slot.log.lock();
         let now = slot.generation.load(Ordering::Relaxed);
         if now & 1 == 1 {

@@ -1,5 +1,6 @@
 //! From a StreamID to its device and owner, without a lock.
 
+use crate::error::Resource;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use palisade_hal::StreamId;
@@ -41,7 +42,7 @@ impl Routes {
             .places
             .iter()
             .find(|place| place.key.load(Ordering::Relaxed) == 0)
-            .ok_or(Error::Exhausted("fault route"))?;
+            .ok_or(Error::Exhausted(Resource::FaultRoute))?;
         place.device.store(device.get(), Ordering::Relaxed);
         place.owner.store(0, Ordering::Relaxed);
         place.key.store(u64::from(stream.get()) + 1, Ordering::Release);

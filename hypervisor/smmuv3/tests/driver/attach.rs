@@ -1,7 +1,9 @@
 //! Streams: attach, detach, state read back, and the fail-safe.
 
 use palisade_hal::{PhysAddr, Vmid};
-use palisade_iommu::{DriverError, IommuDriver, StageTwo, StreamPolicy, StreamState};
+use palisade_iommu::{
+    Argument, DriverError, Feature, IommuDriver, StageTwo, StreamPolicy, StreamState,
+};
 use palisade_smmuv3::IdRegisters;
 
 use crate::fake::{Fault, QEMU, bench, stage_two, stream};
@@ -65,13 +67,13 @@ fn arguments_are_checked_and_the_stream_stays() {
     let id = stream(1);
     let before = bench.fake.state().commands.len();
     for (bad, what) in [
-        (StageTwo { vmid: Vmid::new(0), ..stage_two(1) }, "VMID"),
-        (StageTwo { control: 1 << 19, ..stage_two(1) }, "VTCR"),
-        (StageTwo { control: 0x4_3540 | 10, ..stage_two(1) }, "T0SZ"),
-        (StageTwo { control: 0x4_3558 | 3 << 14, ..stage_two(1) }, "granule"),
-        (StageTwo { control: 0x5_3558, ..stage_two(1) }, "output size"),
-        (StageTwo { table: PhysAddr::new(1 << 45), ..stage_two(1) }, "output size"),
-        (StageTwo { table: PhysAddr::new(0x9000_0008), ..stage_two(1) }, "root alignment"),
+        (StageTwo { vmid: Vmid::new(0), ..stage_two(1) }, Argument::Vmid),
+        (StageTwo { control: 1 << 19, ..stage_two(1) }, Argument::Vtcr),
+        (StageTwo { control: 0x4_3540 | 10, ..stage_two(1) }, Argument::T0sz),
+        (StageTwo { control: 0x4_3558 | 3 << 14, ..stage_two(1) }, Argument::Granule),
+        (StageTwo { control: 0x5_3558, ..stage_two(1) }, Argument::OutputSize),
+        (StageTwo { table: PhysAddr::new(1 << 45), ..stage_two(1) }, Argument::OutputSize),
+        (StageTwo { table: PhysAddr::new(0x9000_0008), ..stage_two(1) }, Argument::RootAlignment),
     ] {
         assert_eq!(bench.smmu.attach(id, &bad, POLICY), Err(DriverError::Argument(what)));
     }
@@ -88,7 +90,7 @@ fn arguments_are_checked_and_the_stream_stays() {
 fn no_stage_2_no_attach() {
     let bench = bench(IdRegisters { idr0: QEMU.idr0 & !1, ..QEMU });
     let error = bench.smmu.attach(stream(1), &stage_two(1), POLICY);
-    assert_eq!(error, Err(DriverError::Unsupported("stage 2")));
+    assert_eq!(error, Err(DriverError::Unsupported(Feature::StageTwo)));
 }
 
 /// A sync that never ends: error, entry in memory says abort, the instance dies if the second

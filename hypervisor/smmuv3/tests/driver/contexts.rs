@@ -2,7 +2,8 @@
 
 use palisade_hal::{Asid, StreamId, SubstreamId};
 use palisade_iommu::{
-    Context, DefaultSubstream, DriverError, IommuDriver, PhysicalView, StreamPolicy, StreamState,
+    Argument, Context, DefaultSubstream, DriverError, Feature, IommuDriver, PhysicalView,
+    StreamPolicy, StreamState,
 };
 use palisade_smmuv3::IdRegisters;
 
@@ -102,13 +103,13 @@ fn linear_and_two_level_tables() {
         let beyond = SubstreamId::new(1 << bits);
         assert_eq!(
             bench.smmu.prepare_context(device, beyond, &PhysicalView),
-            Err(DriverError::Argument("substream"))
+            Err(DriverError::Argument(Argument::Substream))
         );
     }
     let bench = bench(QEMU);
     assert_eq!(
         bench.smmu.create_contexts(stream(1), 1, &PhysicalView),
-        Err(DriverError::Unsupported("substreams"))
+        Err(DriverError::Unsupported(Feature::Substreams))
     );
 }
 
@@ -226,12 +227,15 @@ fn context_arguments() {
     let (bench, device, process) = prepared(5);
     let good = context(7, 0x9000_0000);
     for (bad, error) in [
-        (Context { tcr: good.tcr & !0x3f | 12, ..good }, DriverError::Argument("T0SZ")),
-        (Context { tcr: good.tcr | 3 << 14, ..good }, DriverError::Argument("granule")),
-        (Context { table: 0x9000_0008, ..good }, DriverError::Argument("root")),
-        (Context { tcr: good.tcr | 7 << 32, ..good }, DriverError::Argument("IPS")),
-        (Context { tcr: good.tcr | 1 << 39, ..good }, DriverError::Unsupported("hardware update")),
-        (Context { stalls: true, ..good }, DriverError::Unsupported("stall")),
+        (Context { tcr: good.tcr & !0x3f | 12, ..good }, DriverError::Argument(Argument::T0sz)),
+        (Context { tcr: good.tcr | 3 << 14, ..good }, DriverError::Argument(Argument::Granule)),
+        (Context { table: 0x9000_0008, ..good }, DriverError::Argument(Argument::Root)),
+        (Context { tcr: good.tcr | 7 << 32, ..good }, DriverError::Argument(Argument::Ips)),
+        (
+            Context { tcr: good.tcr | 1 << 39, ..good },
+            DriverError::Unsupported(Feature::HardwareUpdate),
+        ),
+        (Context { stalls: true, ..good }, DriverError::Unsupported(Feature::Stall)),
     ] {
         assert_eq!(bench.smmu.write_context(device, process, Some(&bad)), Err(error));
     }

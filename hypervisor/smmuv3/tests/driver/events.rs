@@ -1,7 +1,7 @@
 //! Events, overflow, storms, page requests, global errors.
 
 use palisade_iommu::{
-    DriverError, FaultKind, FaultRecord, IommuDriver, Response, StreamPolicy, StreamState,
+    DriverError, FaultKind, FaultRecord, Feature, IommuDriver, Response, StreamPolicy, StreamState,
 };
 use palisade_smmuv3::{IdRegisters, Options};
 
@@ -169,7 +169,7 @@ fn stalls_are_answered() {
     let bench = bench(QEMU);
     assert_eq!(
         bench.smmu.resume(stream(8), 1, Response::Retry),
-        Err(DriverError::Unsupported("stall"))
+        Err(DriverError::Unsupported(Feature::Stall))
     );
 }
 
