@@ -134,7 +134,7 @@ pub struct BenchOptions {
     /// Where to write the numbers
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Guests beside plain QEMU
+    /// A Linux guest beside the same Linux on plain QEMU, and nothing else
     #[arg(long)]
     pub guests: bool,
 }

@@ -73,6 +73,12 @@ impl Machine {
         Ok((Self { child, folder, complaints }, input, output))
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where QEMU's monitor listens.
     #[must_use]
     pub fn monitor(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use palisade_e2e::console::say;
 use serde_json::{Map, Value};
 
-use crate::bench::{entry, pgtable, sharing, smmuv3};
+use crate::bench::{entry, guests, pgtable, sharing, smmuv3};
 use crate::cli::BenchOptions;
 use crate::workspace::Workspace;
 
@@ -29,7 +29,8 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let mut numbers = Numbers::new();
     let mut status = ExitCode::SUCCESS;
-    for (name, measure) in PARTS {
+    let guests: &[Part] = &[("guests", guests::measure)];
+    for (name, measure) in if options.guests { guests } else { PARTS } {
         match measure(&workspace) {
             Ok(more) => numbers.extend(more),
             Err(error) => {

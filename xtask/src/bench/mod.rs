@@ -3,6 +3,7 @@
 mod callgrind;
 mod command;
 mod entry;
+mod guests;
 mod pgtable;
 mod sharing;
 mod smmuv3;

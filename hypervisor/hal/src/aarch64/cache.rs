@@ -12,18 +12,34 @@ fn line() -> usize {
     4usize << ((ctr >> 16) & 0xf)
 }
 
+/// An instruction at every `step` bytes from `at` to `end`, which is beyond it.
+macro_rules! by_step {
+    ($instruction:literal, $at:expr, $end:expr, $step:expr) => {
+        asm!(
+            "2:",
+            $instruction,
+            "add {at}, {at}, {step}",
+            "cmp {at}, {end}",
+            "b.lo 2b",
+            at = inout(reg) $at => _,
+            end = in(reg) $end,
+            step = in(reg) $step,
+            options(nostack),
+        )
+    };
+}
+
 macro_rules! by_line {
     ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
         $(#[$doc])*
         pub fn $name(start: *const u8, bytes: usize) {
             let line = line();
-            let mut at = start.addr() & !(line - 1);
+            let at = start.addr() & !(line - 1);
             let Some(end) = start.addr().checked_add(bytes) else { return };
-            while at < end {
+            if at < end {
                 // SAFETY: cleaning a line changes no value a program can read; an
                 // unmapped address faults and is reported, it corrupts nothing.
-                unsafe { asm!($instruction, in(reg) at, options(nostack, preserves_flags)) };
-                at += line;
+                unsafe { by_step!($instruction, at, end, line) };
             }
             barrier::dsb_sy();
         }
@@ -32,11 +48,11 @@ macro_rules! by_line {
 
 by_line!(
     /// DC CVAC over a range: what was written is in memory when this returns.
-    clean, "dc cvac, {}"
+    clean, "dc cvac, {at}"
 );
 by_line!(
     /// DC CIVAC over a range: in memory, and later loads come from there.
-    clean_invalidate, "dc civac, {}"
+    clean_invalidate, "dc civac, {at}"
 );
 
 /// Zeroes `bytes` bytes and leaves them clean to the point of coherency and in no cache: DC ZVA
@@ -51,11 +67,10 @@ pub unsafe fn zero(start: *mut u8, bytes: usize) {
     let block = 4usize << (dczid & 0xf);
     let at = start.addr();
     let permitted = dczid & 1 << 4 == 0;
-    if permitted && at.is_multiple_of(block) && bytes.is_multiple_of(block) {
-        for offset in (0..bytes).step_by(block) {
-            // SAFETY: a block inside the range, which the caller owns.
-            unsafe { asm!("dc zva, {}", in(reg) at + offset, options(nostack, preserves_flags)) };
-        }
+    let whole = permitted && at.is_multiple_of(block) && bytes.is_multiple_of(block);
+    if whole && bytes > 0 {
+        // SAFETY: blocks inside the range, which the caller owns.
+        unsafe { by_step!("dc zva, {at}", at, at.wrapping_add(bytes), block) };
     } else {
         // SAFETY: the caller's promise.
         unsafe { start.write_bytes(0, bytes) };
