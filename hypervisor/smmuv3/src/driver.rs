@@ -8,8 +8,9 @@ use palisade_iommu::{
     Feature, Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
 };
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Phase};
 use crate::cdtab::ContextTable;
+use crate::command::ATC_SIZE_ALL;
 use crate::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
 use crate::error::QueueError;
 use crate::nested::guest_ste;
@@ -37,9 +38,16 @@ impl<E: Env> Smmu<E> {
         // A stall that starts under the old configuration would survive it.
         let before = self.read_state(streams, stream);
         streams.policies.reserve()?;
+        let held = streams.policies.get(stream.get()).is_some_and(|policy| policy.ats);
         self.set_entry(streams, stream, &ste)?;
         let ats = Ste::EATS.get(&ste.0) == Eats::Full as u64;
         streams.policies.put(stream.get(), StreamPolicy { ats, ..policy });
+        if held {
+            // The device's TLB does not forget with the entry (§3.9.2): it would find again what
+            // is unmapped while its stream does without ATS, or by other addresses.
+            self.run(&[Cmd::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
+                .map_err(|error| self.fail_stream(streams, stream, error))?;
+        }
         if before == StreamState::Abort {
             // The event lock is never waited for under the configuration lock.
             if let Some(mut inputs) = self.inputs.try_lock() {
@@ -220,20 +228,27 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     fn cache_invalidate(
         &self,
         vmid: Vmid,
-        stream: &dyn Fn(u32) -> Option<StreamId>,
+        stream: &dyn Fn(u32, usize) -> Option<StreamId>,
         words: &[[u64; 2]],
     ) -> Result<usize, (usize, DriverError)> {
         self.check_alive().map_err(|error| (0, error))?;
         let mut batch = Batch::new(self);
         let mut refused = None;
-        for (at, words) in words.iter().enumerate() {
-            match self.guest_command(vmid, stream, words) {
-                Ok((phase, command)) => {
-                    // Nothing counts as done when the SMMU does not answer.
-                    batch.push(phase, command).map_err(|error| (0, self.judge(error)))?;
-                }
-                Err(error) => {
-                    refused = Some((at, error));
+        'words: for (at, words) in words.iter().enumerate() {
+            for nth in 0.. {
+                let (phase, command) = match self.guest_command(vmid, &|n| stream(n, nth), words) {
+                    Ok(rebuilt) => rebuilt,
+                    // No more streams.
+                    Err(_) if nth > 0 => break,
+                    Err(error) => {
+                        refused = Some((at, error));
+                        break 'words;
+                    }
+                };
+                // Nothing counts as done when the SMMU does not answer.
+                batch.push(phase, command).map_err(|error| (0, self.judge(error)))?;
+                // Only commands about configuration and device TLBs name streams.
+                if !matches!(phase, Phase::Configuration | Phase::Device) {
                     break;
                 }
             }

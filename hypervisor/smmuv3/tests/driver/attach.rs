@@ -2,7 +2,8 @@
 
 use palisade_hal::{PhysAddr, Vmid};
 use palisade_iommu::{
-    Argument, DriverError, Feature, IommuDriver, StageTwo, StreamPolicy, StreamState,
+    Argument, DefaultSubstream, DriverError, Feature, IommuDriver, PhysicalView, StageTwo,
+    StreamPolicy, StreamState,
 };
 use palisade_smmuv3::IdRegisters;
 
@@ -162,6 +163,39 @@ fn detach_ends_stalls_and_device_tlbs() {
     let opcodes = bench.opcodes();
     assert!(opcodes.ends_with(&[0x45, SYNC, 0x40, SYNC]), "{opcodes:x?}");
     assert_eq!(bench.fake.state().commands[opcodes.len() - 2], [1 << 32 | 0x40, 52]);
+}
+
+/// Whatever becomes of its stream, a device forgets what it translated by the old entry.
+#[test]
+fn a_devices_own_tlb_forgets_with_every_change_of_its_entry() {
+    let id = IdRegisters { idr0: QEMU.idr0 | 1 << 10, idr1: QEMU.idr1 | 5 << 6, ..QEMU };
+    let bench = bench(id);
+    let device = stream(1);
+    let policy = StreamPolicy { ats: true, stalls: false };
+    let forgets = |change: &dyn Fn()| {
+        bench.clear();
+        change();
+        let opcodes = bench.opcodes();
+        opcodes.ends_with(&[0x40, SYNC])
+            && bench.fake.state().commands[opcodes.len() - 2] == [1 << 32 | 0x40, 52]
+    };
+    let plain = || bench.smmu.attach(device, &stage_two(1), policy).unwrap();
+    assert!(!forgets(&plain), "it had translated nothing");
+    bench.smmu.create_contexts(device, 5, &PhysicalView).unwrap();
+    let contexts = || {
+        let two = stage_two(1);
+        let zero = DefaultSubstream::Zero;
+        bench.smmu.attach_contexts(device, Some(&two), zero, policy).unwrap();
+    };
+    assert!(forgets(&contexts), "IPAs are virtual addresses now");
+    assert!(forgets(&plain), "and are IPAs again");
+    // The guest's own entry: no ATS.
+    let own = || {
+        let words = [1 | 4 << 1, 0, 0, 0, 0, 0, 0, 0];
+        bench.smmu.attach_nested(device, &stage_two(1), policy, &words).unwrap();
+    };
+    assert!(forgets(&own), "what is unmapped from now on it is not told of");
+    assert!(!forgets(&plain), "it could translate nothing");
 }
 
 /// ATS is off unless the policy says otherwise and the SMMU has it.
