@@ -106,13 +106,14 @@ pub const INVALIDATE_BATCH: u32 = BASE + 10;
 pub const EXIT: u32 = BASE + 11;
 
 /// `STREAM_ENTRY(X1 = device, X2 = IPA)` → X1 = what the device does now (0 aborts, 2 stage 2, 3
-/// both stages). Configures the device by a stream table entry of the guest's own making, 64
-/// bytes as the SMMU architecture lays them out (IHI 0070 §5.2). Taken from it are V, Config
+/// both stages). Configures the device, with everything in its group, by a stream table entry of
+/// the guest's own making, 64 bytes as the SMMU architecture lays them out (IHI 0070 §5.2). Taken from it are V, Config
 /// (abort; bypass, which becomes stage 2 alone; stage 1, which becomes both stages), S1Fmt,
 /// S1ContextPtr (an IPA), S1CDMax, S1DSS, S1CIR, S1COR, S1CSH, S1STALLD.
 ///
 /// Errors: `NOT_FOUND`, `OUTSIDE`, `REFUSED`, `BUSY` (the hypervisor owns the context table),
-/// `HARDWARE`. One entry.
+/// `HARDWARE`. One entry per stream of the group; all of them are as they were when one is refused.
+/// A device that was granted ATS goes without while its entry is the guest's.
 pub const STREAM_ENTRY: u32 = BASE + 12;
 
 /// `COMMANDS(X1 = device, X2 = IPA, X3 = count)` → X1 = commands done. Carries out SMMU commands

@@ -59,8 +59,8 @@ pub(crate) enum Mode {
     Plain,
     /// Context tables of the hypervisor, fetched through a view of the VM.
     Contexts(Arc<dyn ContextView + Send + Sync>),
-    /// Entries of the guest's own making.
-    Guest,
+    /// An entry of the guest's own making, the same for every stream.
+    Guest([u64; 8]),
 }
 
 impl Mode {

@@ -126,72 +126,89 @@ impl Iommus {
         answer.map_err(Error::from)
     }
 
-    /// Configures one stream of a group by the guest's own entry. Answers what it does then.
+    /// Configures every stream of a group by the guest's own entry, or none. Answers what they do
+    /// then.
     ///
     /// # Errors
-    /// [`Error::NotOwner`], [`Error::NotOfGroup`]; [`Error::Mode`] where the hypervisor owns
-    /// the context tables; the driver's refusal names the word to blame.
+    /// [`Error::NotOwner`]; [`Error::Mode`] where the hypervisor owns the context tables; the
+    /// driver's refusal names the word to blame. Everything is then as it was; if even the way
+    /// back failed, the group is dead.
     pub fn attach_guest_entry(
         &self,
         group: &Group,
         owner: Owner,
-        stream: StreamId,
         words: &[u64; 8],
     ) -> Result<StreamState, Error> {
         let instance = group.instance();
+        let driver = instance.driver();
         let mut guard = group.lock();
         let state = &mut *guard;
         let attachment = state.owned(owner)?;
         let (domain, policy) = (attachment.domain.clone(), attachment.policy);
-        let (plain, stage_two) = match (&attachment.mode, domain.stage_two()) {
-            (Mode::Plain, Some(stage_two)) => (true, stage_two),
-            (Mode::Guest, Some(stage_two)) => (false, stage_two),
+        let (old, stage_two) = match (&attachment.mode, domain.stage_two()) {
+            (Mode::Plain, Some(stage_two)) => (None, stage_two),
+            (Mode::Guest(old), Some(stage_two)) => (Some(*old), stage_two),
             _ => return Err(Error::Mode),
         };
         if !instance.capabilities().nested {
             return Err(DriverError::Unsupported(Feature::Nested).into());
         }
-        if !state.streams.contains(&stream) {
-            return Err(Error::NotOfGroup(stream));
-        }
-        if plain {
+        if old.is_none() {
             domain.set_nested(instance, true);
         }
-        match instance.driver().attach_nested(stream, &stage_two, policy, words) {
-            Ok(now) => {
-                if let Some(attachment) = &mut state.attachment {
-                    attachment.mode = Mode::Guest;
+        let mut now = StreamState::Abort;
+        for (done, &stream) in state.streams.iter().enumerate() {
+            let error = match driver.attach_nested(stream, &stage_two, policy, words) {
+                Ok(answer) => {
+                    now = answer;
+                    continue;
                 }
-                Ok(now)
+                Err(error) => error,
+            };
+            let mut back = if is_fatal(error) { Err(error) } else { Ok(()) };
+            for &stream in state.streams.iter().take(done).rev() {
+                back = back.and_then(|()| match &old {
+                    None => configure(instance, stream, &domain, policy),
+                    Some(old) => driver.attach_nested(stream, &stage_two, policy, old).map(drop),
+                });
             }
-            Err(error) => {
-                if plain {
-                    domain.set_nested(instance, false);
-                }
-                if is_fatal(error) {
-                    self.kill(group, state);
-                }
-                Err(error.into())
+            if done > 0 {
+                let forget = || driver.invalidate(&[Invalidation::StageOneOf(stage_two.vmid)]);
+                back = back.and_then(|()| forget());
             }
+            if old.is_none() {
+                domain.set_nested(instance, false);
+            }
+            if back.is_err() {
+                self.kill(group, state);
+            }
+            return Err(error.into());
         }
+        if let Some(attachment) = &mut state.attachment {
+            attachment.mode = Mode::Guest(*words);
+        }
+        Ok(now)
     }
 
     /// Carries out a guest's own invalidation commands on the IOMMU of `group`. `stream`
-    /// translates the guest's StreamIDs; what it answers must be of the guest's groups.
+    /// translates the guest's StreamIDs, as [`IommuDriver::cache_invalidate`] says; what it
+    /// answers must be of the guest's groups. It is called under the group's lock.
     ///
     /// # Errors
-    /// `(done, error)`, see [`IommuDriver::cache_invalidate`](crate::IommuDriver::cache_invalidate).
+    /// `(done, error)`, see [`IommuDriver::cache_invalidate`].
+    ///
+    /// [`IommuDriver::cache_invalidate`]: crate::IommuDriver::cache_invalidate
     pub fn guest_invalidate(
         &self,
         group: &Group,
         owner: Owner,
-        stream: &dyn Fn(u32) -> Option<StreamId>,
+        stream: &dyn Fn(u32, usize) -> Option<StreamId>,
         words: &[[u64; 2]],
     ) -> Result<usize, (usize, Error)> {
         let mut state = group.lock();
         let attachment = state.owned(owner).map_err(|error| (0, error))?;
         let vmid = match (&attachment.mode, attachment.domain.vmid()) {
-            (Mode::Guest, Some(vmid)) => vmid,
+            (Mode::Guest(_), Some(vmid)) => vmid,
             _ => return Err((0, Error::Mode)),
         };
         let driver = group.instance().driver();

@@ -127,9 +127,10 @@ pub trait IommuDriver: Send + Sync {
         words: &[u64; 8],
     ) -> Result<StreamState, DriverError>;
 
-    /// Carries out a guest's own invalidation commands under its VMID. `stream` translates a
-    /// virtual StreamID into the physical one it may name. Bounded by the length of `words`;
-    /// one synchronisation for all. Answers how many were taken.
+    /// Carries out a guest's own invalidation commands under its VMID. `stream` answers the n-th
+    /// physical stream that a virtual StreamID stands for, from 0 on; the first one is missing
+    /// where the guest may not name it. Bounded by the length of `words`, times the streams for
+    /// those that name one; one synchronisation for all. Answers how many were taken.
     ///
     /// # Errors
     /// `(done, error)`: commands before `done` are carried out and synchronised, the one at
@@ -137,7 +138,7 @@ pub trait IommuDriver: Send + Sync {
     fn cache_invalidate(
         &self,
         vmid: Vmid,
-        stream: &dyn Fn(u32) -> Option<StreamId>,
+        stream: &dyn Fn(u32, usize) -> Option<StreamId>,
         words: &[[u64; 2]],
     ) -> Result<usize, (usize, DriverError)>;
 

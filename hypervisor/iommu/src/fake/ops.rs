@@ -22,6 +22,7 @@ fn set(
     let entry = inner.entry(stream)?;
     entry.state = Config { state: Some(state) };
     entry.stage_two = stage_two.copied();
+    entry.guest = None;
     // The configuration is invalidated by the driver itself.
     inner.caches.forget_stream(stream.get());
     Ok(())
@@ -209,7 +210,7 @@ impl IommuDriver for FakeDriver {
     fn cache_invalidate(
         &self,
         vmid: Vmid,
-        stream: &dyn Fn(u32) -> Option<StreamId>,
+        stream: &dyn Fn(u32, usize) -> Option<StreamId>,
         words: &[[u64; 2]],
     ) -> Result<usize, (usize, DriverError)> {
         let mut inner = self.inner.lock();
@@ -219,9 +220,11 @@ impl IommuDriver for FakeDriver {
             match first & 0xff {
                 // CFGI_CD, CFGI_CD_ALL.
                 0x05 | 0x06 => {
-                    let target = stream((first >> 32) as u32);
-                    let target = target.ok_or(refused(Refusal::Stream))?;
-                    inner.caches.contexts.retain(|&(owner, _), _| owner != target.get());
+                    let targets = |nth| stream((first >> 32) as u32, nth);
+                    targets(0).ok_or(refused(Refusal::Stream))?;
+                    for target in (0..).map_while(targets) {
+                        inner.caches.contexts.retain(|&(owner, _), _| owner != target.get());
+                    }
                 }
                 // NH_ALL, NH_ASID, NH_VA, NH_VAA, NSNH_ALL: the fake forgets more than asked.
                 0x10..=0x13 | 0x30 => {

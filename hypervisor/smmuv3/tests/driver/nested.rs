@@ -86,8 +86,14 @@ fn malformed_tables_are_refused() {
     assert!(nested(16 << 59 | 2 << 4 | 0x4000_0000, 0).is_ok());
 }
 
-fn virtual_streams(number: u32) -> Option<StreamId> {
-    (number == 8).then_some(StreamId::new(0x108))
+/// Virtual stream 8 is one physical stream, 16 is two.
+fn virtual_streams(number: u32, nth: usize) -> Option<StreamId> {
+    let streams: &[u32] = match number {
+        8 => &[0x108],
+        16 => &[0x110, 0x111],
+        _ => &[],
+    };
+    streams.get(nth).copied().map(StreamId::new)
 }
 
 /// Each command is rebuilt with the guest's VMID and the physical stream.
@@ -112,6 +118,26 @@ fn commands_are_rebuilt() {
         assert_eq!(bench.fake.state().commands[0], physical, "{guest:x?}");
         assert_eq!(bench.opcodes().len(), 2, "one sync");
     }
+}
+
+/// A name that stands for several streams is one command for each, and counts once.
+#[test]
+fn commands_reach_every_stream_of_a_name() {
+    let bench = bench(SUBSTREAMS);
+    let words = [[0x06 | 16 << 32, 0], [0x30, 0], [0x05 | 16 << 32 | 2 << 12, 1]];
+    let done = bench.smmu.cache_invalidate(Vmid::new(3), &virtual_streams, &words);
+    assert_eq!(done, Ok(3));
+    let commands = bench.fake.state().commands.clone();
+    let named: Vec<u64> = commands
+        .iter()
+        .filter(|command| matches!(command[0] as u8, 0x05 | 0x06))
+        .map(|command| command[0] & !0xfff_f000)
+        .collect();
+    assert_eq!(
+        named,
+        [0x110 << 32 | 6, 0x111 << 32 | 6, 0x110 << 32 | 5, 0x111 << 32 | 5],
+        "{commands:x?}"
+    );
 }
 
 /// What is refused, and that what came before it is done.

@@ -14,7 +14,7 @@ use palisade_iommu::{DefaultSubstream, Response, StreamState};
 use super::check::{Outcome, address_space};
 use super::process::GuestProcess;
 use super::ring::Ring;
-use super::service::{BINDINGS, MAX_BITS, Service, State, flags};
+use super::service::{BINDINGS, MAX_BITS, Service, ServiceDevice, State, flags};
 
 /// Results of a call: X1–X3.
 type Results = [u64; 3];
@@ -276,9 +276,6 @@ impl Service {
         let mut bytes = [0; STREAM_ENTRY_BYTES];
         let state = self.state.lock();
         let (device, index) = state.device(number)?;
-        let [stream] = device.streams.as_slice() else {
-            return Err(Status::NotSupported.into());
-        };
         if state.groups.get(index).is_some_and(|shared| shared.table.is_some()) {
             return Err(Status::Busy.into());
         }
@@ -287,7 +284,7 @@ impl Service {
         for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = word_of(chunk);
         }
-        let now = self.iommus.attach_guest_entry(&device.group, self.owner, *stream, &words)?;
+        let now = self.iommus.attach_guest_entry(&device.group, self.owner, &words)?;
         let code = match now {
             StreamState::Abort => 0,
             StreamState::Stage2 => 2,
@@ -313,12 +310,15 @@ impl Service {
                 *word = word_of(chunk);
             }
         }
-        // Only devices behind the same IOMMU, and of this VM, can be named.
+        // Only devices behind the same IOMMU, and of this VM, can be named. A name stands for
+        // every stream of the group: they share one entry, and so its descriptors.
         let phandle = device.group.instance().phandle();
-        let stream = |number: u32| {
+        let stream = |number: u32, nth: usize| {
             let (named, _) = state.device(u64::from(number)).ok()?;
             let here = named.group.instance().phandle() == phandle;
-            named.streams.first().copied().filter(|_| here)
+            let along = |one: &&ServiceDevice| here && Arc::ptr_eq(&one.group, &named.group);
+            let devices = state.devices.iter().filter(along);
+            devices.flat_map(|one| &one.streams).nth(nth).copied()
         };
         match self.iommus.guest_invalidate(&device.group, self.owner, &stream, words) {
             Ok(done) => Ok([done as u64, 0, 0]),

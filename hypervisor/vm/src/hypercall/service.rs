@@ -260,10 +260,7 @@ impl State {
 pub(super) fn flags(device: &ServiceDevice, capabilities: &Capabilities, on: bool) -> DeviceFlags {
     let mut flags = 0;
     if capabilities.nested {
-        flags |= DeviceFlags::CONTEXTS;
-        if device.streams.len() == 1 {
-            flags |= DeviceFlags::STREAM_ENTRY;
-        }
+        flags |= DeviceFlags::CONTEXTS | DeviceFlags::STREAM_ENTRY;
     }
     if device.policy.stalls && capabilities.stall != StallModel::Never {
         flags |= DeviceFlags::STALLS;

@@ -19,7 +19,8 @@ use palisade_hal::{Ipa, PhysAddr, StreamId, SubstreamId};
 use palisade_iommu::fake::{self, Call, FakeDriver, Reach};
 use palisade_iommu::{
     Access, Condition, DeviceId, DeviceInfo, DriverError, FaultClass, FaultKind,
-    FaultRecord as Raw, Invalidation, Iommus, Owner, PhysicalView, StreamPolicy,
+    FaultRecord as Raw, Invalidation, IommuDriver, Iommus, Owner, PhysicalView, StreamPolicy,
+    StreamState,
 };
 
 use palisade_vm::hypercall::{GuestRam, OutsideRam, Service, ServiceDevice, ServiceFootprint};
@@ -359,6 +360,39 @@ fn a_guests_own_entry_and_commands() {
     assert_eq!(house.does(call::COMMANDS, &[8, RAM, 65]), Status::Invalid);
     assert_eq!(house.does(call::COMMANDS, &[8, RAM + BYTES - 16, 2]), Status::Outside);
     assert_eq!(house.does(call::STAGE1_DISABLE, &[8]), Status::Success);
+}
+
+/// A device of two streams is configured by one entry, and its commands are for both.
+#[test]
+fn an_entry_of_its_own_is_every_streams() {
+    let house = house();
+    let (id, streams) = (DeviceId::new(0x40), vec![StreamId::new(0x40), StreamId::new(0x41)]);
+    let info = DeviceInfo {
+        id,
+        name: "wide".into(),
+        iommu: Some(1),
+        streams: streams.clone(),
+        isolation: None,
+    };
+    house.iommus.add_device(info).unwrap();
+    let group = house.iommus.group_of(id).unwrap();
+    let table = PhysAddr::new(0x9800_0000);
+    let domain = house.iommus.paging_domain(house.owner, table, 0).unwrap();
+    let policy = StreamPolicy::default();
+    house.iommus.assign(&group, &domain, policy).unwrap();
+    house.service.add_device(ServiceDevice { number: 24, group, streams: streams.clone(), policy });
+    house.ram.put(RAM, &(1u64 | 5 << 1).to_le_bytes());
+    let before = house.footprint();
+    house.driver.fail_after(1, DriverError::NoMemory);
+    assert_eq!(house.does(call::STREAM_ENTRY, &[24, RAM]), Status::NoMemory);
+    assert_eq!(house.footprint(), before, "neither of them");
+    assert_eq!(house.call(call::STREAM_ENTRY, &[24, RAM]), (Status::Success, [3, 0, 0]));
+    for stream in streams {
+        assert_eq!(house.driver.stream_state(stream), StreamState::Nested);
+    }
+    house.ram.put(RAM + 64, &(0x06u64 | 24 << 32).to_le_bytes());
+    assert_eq!(house.call(call::COMMANDS, &[24, RAM + 64, 1]), (Status::Success, [1, 0, 0]));
+    assert_eq!(house.does(call::STAGE1_DISABLE, &[24]), Status::Success);
 }
 
 fn raw(stream: u32, address: u64, stage2: bool) -> Raw {
