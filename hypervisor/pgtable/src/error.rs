@@ -32,6 +32,12 @@ pub enum Error {
     /// The operation would touch part of a block or run, and the policy refuses.
     #[error("{0} lies in a block or run that may not be split")]
     PartialBlock(Iova),
+    /// The pages there are not all there, or no block says what they say.
+    #[error("the pages at {0} are no block")]
+    NotUniform(Iova),
+    /// The policy refuses to replace pages by a block.
+    #[error("the pages at {0} may not be replaced by a block")]
+    Refused(Iova),
     /// An entry is neither invalid nor a leaf nor a pointer to one of our tables.
     #[error("the entry for {iova} at level {level} is corrupt: {word:#x}")]
     Corrupt {
@@ -43,7 +49,7 @@ pub enum Error {
         word: u64,
     },
     /// An invalidation that had to complete before going on did not.
-    #[error("splitting: {0}")]
+    #[error("break before make: {0}")]
     Tlb(#[from] TlbError),
     /// The format cannot do this.
     #[error("this format cannot do that")]
@@ -59,6 +65,8 @@ impl Error {
             | Self::Unaligned(_)
             | Self::NoPermission(_)
             | Self::PartialBlock(_)
+            | Self::NotUniform(_)
+            | Self::Refused(_)
             | Self::Unsupported => -22,
             Self::InputRange(_) | Self::OutputRange(_) => -34,
             Self::Exists(_) => -17,

@@ -68,6 +68,7 @@ extern crate alloc;
 
 mod build;
 mod cache;
+mod collapse;
 mod config;
 mod dirty;
 mod error;

@@ -286,6 +286,10 @@ impl<F: Format, M: TableMemory + 'static> PageTable for Space<F, M> {
         self.unmap_all(iova, size, gather)
     }
 
+    fn collapse(&mut self, iova: Iova, size: u64, gather: &mut Gather<'_>) -> Result<(), Error> {
+        self.collapse_at(iova, size, gather)
+    }
+
     fn iova_to_phys(&self, iova: Iova) -> Option<PhysAddr> {
         // With the upper bits as they must be, this leaves none of them set.
         self.translate(iova.get() ^ self.base)

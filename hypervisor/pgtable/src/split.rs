@@ -184,7 +184,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     }
 
     /// The waiting part of break before make.
-    fn forget(&self, start: u64, end: u64, gather: &Gather<'_>) -> Result<(), Error> {
+    pub(crate) fn forget(&self, start: u64, end: u64, gather: &Gather<'_>) -> Result<(), Error> {
         barrier::dsb_ishst();
         let (iova, size) = (Iova::new(start | self.base), end - start + 1);
         gather.tlb().flush_walk(iova, size, 1 << F::shift(F::LAST))?;

@@ -39,8 +39,8 @@ pub struct Walk {
 
 /// A page table. `&mut self` is the domain's lock: one operation at a time,
 /// translation included; the hardware's walker is the only reader beside it.
-/// Every operation's work is bounded by its range, none waits except to split a
-/// block with break-before-make, and none needs memory except to map and split.
+/// Every operation's work is bounded by its range, none waits except to split or
+/// make a block with break-before-make, and none needs memory except to map and split.
 ///
 /// A table carries its own operations: it is freed without looking anything up,
 /// and what is dropped without [`free`](Self::free) stays allocated for good.
@@ -98,6 +98,18 @@ pub trait PageTable: Send + Sync {
     /// As [`unmap_pages`](Self::unmap_pages).
     fn unmap_range(&mut self, iova: Iova, size: u64, gather: &mut Gather<'_>)
     -> Result<u64, Error>;
+
+    /// Makes one block of `size` bytes at `iova` of the leaves one level below, under
+    /// the table's split policy: with break-before-make the range faults for the
+    /// time of one invalidation. A block that is there already is left as it is. The
+    /// table that held the leaves goes to the gather. Nothing else ever collapses.
+    ///
+    /// # Errors
+    /// `size` is no block's, bad alignment or range, leaves that are missing, not
+    /// contiguous or not alike ([`Error::NotUniform`]), the policy
+    /// ([`Error::Refused`]), or an invalidation that did not complete; then
+    /// everything is as it was.
+    fn collapse(&mut self, iova: Iova, size: u64, gather: &mut Gather<'_>) -> Result<(), Error>;
 
     /// What `iova` translates to, if it is mapped.
     fn iova_to_phys(&self, iova: Iova) -> Option<PhysAddr>;

@@ -9,6 +9,8 @@
 //!    with the shadow or with the tables: no stale entry survives the invalidations
 //!    that were really issued.
 //! 4. A refused operation changes nothing; after the last unmap only the root is left.
+//! 5. Where entries are broken before they are made, the walker never holds two leaves
+//!    of different size for one address.
 
 mod common;
 
@@ -38,6 +40,8 @@ struct Walker {
     root: u64,
     ias: u32,
     start: i8,
+    /// Whether leaves of different size may overlap for a while (FEAT_BBM, level 2).
+    overlaps: bool,
     state: RefCell<State>,
 }
 
@@ -108,6 +112,11 @@ impl Walker {
                     let size = 1u64 << (shift + run);
                     let first = va & !(size - 1);
                     let pa = address & !(size - 1);
+                    let mut others = state.leaves.range(..first + size).rev();
+                    let other = others.next().filter(|&(&at, &(length, _))| at + length > first);
+                    let alike =
+                        other.is_none_or(|(&at, &(length, _))| (at, length) == (first, size));
+                    assert!(alike || self.overlaps, "a TLB conflict at {first:#x}");
                     state.leaves.insert(first, (size, pa));
                     Self::evict(&mut state);
                     return;
@@ -214,6 +223,7 @@ struct World {
     tlb: Caches,
     shadow: Shadow,
     random: Random,
+    collapsed: u64,
     _arena: Arena,
 }
 
@@ -233,6 +243,7 @@ impl World {
             root: regs.vttbr_baddr.get(),
             ias: 64 - u32::from(regs.t0sz),
             start,
+            overlaps: config.split != SplitPolicy::BreakBeforeMake,
             state: RefCell::new(State {
                 random: Random(seed ^ 0x5eed),
                 leaves: BTreeMap::new(),
@@ -242,7 +253,7 @@ impl World {
         });
         let tlb = Caches(walker.clone(), agent);
         let (shadow, random) = (Shadow::default(), Random(seed));
-        Self { frames, table, walker, tlb, shadow, random, _arena: arena }
+        Self { frames, table, walker, tlb, shadow, random, collapsed: 0, _arena: arena }
     }
 
     fn step(&mut self, split: SplitPolicy) {
@@ -258,6 +269,9 @@ impl World {
         let iova = iova & ((1 << self.walker.ias) - 1);
         let count = if unit == page { 1 + (random >> 44) % 40 } else { 1 + (random >> 44) % 2 };
         let bytes = unit * count;
+        if random >> 59 == 0 {
+            self.collapse(iova, split);
+        }
         match random >> 56 & 7 {
             0..=2 => {
                 let pa = (self.random.next() % (1 << 38)) & !(unit - 1);
@@ -298,6 +312,35 @@ impl World {
         let probe = iova + (random >> 3) % bytes;
         let found = self.table.iova_to_phys(Iova::new(probe)).map(PhysAddr::get);
         assert_eq!(found, self.shadow.get(probe), "{probe:#x}");
+    }
+
+    /// Makes a block where pages are, or tries to.
+    fn collapse(&mut self, iova: u64, split: SplitPolicy) {
+        let page = 1u64 << self.walker.granule;
+        let block = page << (self.walker.granule - 3);
+        let at = iova & !(block - 1);
+        if !self.shadow.any(at, block) {
+            let pa = (self.random.next() % (1 << 38)) & !(block - 1);
+            let (iova, to) = (Iova::new(at), PhysAddr::new(pa));
+            let count = (block / page) as usize;
+            self.table.map_pages(iova, to, page, count, Prot::MEMORY).unwrap();
+            self.shadow.map(at, pa, block);
+            self.walker.wander(Some(&self.shadow));
+        }
+        let tables = self.frames.footprint().table;
+        let mut gather = Gather::new(&self.tlb);
+        match self.table.collapse(Iova::new(at), block, &mut gather) {
+            Ok(()) => {}
+            Err(Error::Refused(_)) => assert_eq!(split, SplitPolicy::Refuse),
+            Err(Error::NotUniform(_)) => assert!(gather.is_empty()),
+            Err(error) => panic!("{error}"),
+        }
+        let Some(flushed) = gather.finish().unwrap() else { return };
+        self.walker.check(&self.shadow);
+        assert_eq!(self.table.walk(Iova::new(at)).leaf.unwrap().size, block);
+        self.frames.release(flushed.tables.unwrap(), &flushed.proof).unwrap();
+        assert_eq!(self.frames.footprint().table, tables - (page >> 12));
+        self.collapsed += 1;
     }
 
     fn mapped(&mut self, result: Result<(), Error>, free: bool, iova: u64, pa: u64, bytes: u64) {
@@ -381,6 +424,7 @@ fn run(granule: u64, steps: u64, seed: u64) {
                     world.step(split);
                 }
             });
+            assert_eq!(world.collapsed > 0, split != SplitPolicy::Refuse);
             world.finish();
         }
     }

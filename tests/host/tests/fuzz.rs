@@ -69,6 +69,8 @@ fn pgtable() {
             "split failed",
             "harvest",
             "leaves",
+            "collapse",
+            "collapse refused",
         ],
     );
 }

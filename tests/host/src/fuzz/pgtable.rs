@@ -206,6 +206,7 @@ impl World<'_> {
             }
             8..=13 => self.unmap(kind, iova, unit, count, input.ratio(1, 8u8)?),
             14 => self.harvest(iova, unit.saturating_mul(count)),
+            15 if unit > self.sizes[0] => self.collapse(iova, unit),
             _ => self.compare_leaves(iova, unit.saturating_mul(count)),
         }
         for at in [iova, iova.wrapping_add(unit), iova.wrapping_sub(1), input.arbitrary()?] {
@@ -327,6 +328,34 @@ impl World<'_> {
             }
         }
         assert!(gather.finish().is_ok());
+    }
+
+    /// Whatever becomes of it, the same addresses translate to the same as before.
+    fn collapse(&mut self, iova: u64, unit: u64) {
+        let pages = unit / self.sizes[0];
+        if pages <= 8192 && self.inside(iova, u128::from(unit)) {
+            // So that there is something to make a block of.
+            self.map(7, iova, 0, self.sizes[0], pages, Prot::MEMORY);
+        }
+        let before = self.frames.footprint();
+        let mut gather = Gather::new(&self.tlb);
+        let result = self.table.collapse(Iova::new(iova), unit, &mut gather);
+        let context = || format!("{iova:#x} {unit:#x} {:?}", self.table.config());
+        self.reached.note(match result {
+            Ok(()) => "collapse",
+            Err(Error::Corrupt { .. } | Error::Exists(_) | Error::Tlb(_)) => {
+                panic!("{result:?} {}", context())
+            }
+            Err(_) => "collapse refused",
+        });
+        if result.is_err() {
+            assert!(gather.is_empty(), "{result:?} {}", context());
+            assert_eq!(self.frames.footprint(), before, "{result:?} {}", context());
+        }
+        release(&self.frames, gather);
+        for at in [iova, iova.wrapping_add(unit / 2), iova.wrapping_add(unit - 1)] {
+            self.translates(at);
+        }
     }
 
     /// Every leaf says what the shadow says.
