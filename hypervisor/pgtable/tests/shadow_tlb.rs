@@ -136,6 +136,10 @@ impl Walker {
     fn wander(&self, shadow: Option<&Shadow>) {
         for _ in 0..2 {
             let seed = self.state.borrow_mut().random.next();
+            if seed & 0x300 == 0 {
+                // Walk caches are small: leaves often outlive the pointers to their tables.
+                self.state.borrow_mut().tables.clear();
+            }
             let window = WINDOWS[seed as usize % WINDOWS.len()];
             let spread = if seed & 64 != 0 { 30 } else { 22 };
             let va = (window + (seed >> 16) % (1 << spread)) & ((1 << self.ias) - 1);
