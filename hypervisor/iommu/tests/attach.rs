@@ -36,6 +36,37 @@ fn every_failing_step_of_an_assignment_leaves_everything_as_it_was() {
     assert_eq!(house.driver.take_calls().len(), 3, "a failed assignment leaves no debts");
 }
 
+/// A step without an answer leaves doubt about its own group and about nothing else.
+#[test]
+fn every_step_of_an_assignment_without_an_answer_makes_this_group_dead_and_no_other() {
+    let doubts = [
+        DriverError::Timeout(StreamId::new(0x20)),
+        DriverError::InvalidationTimeout,
+        DriverError::Dead,
+    ];
+    for error in doubts {
+        for k in 0..3 {
+            let house = House::new();
+            let domain = house.domain();
+            let group = house.group(2);
+            let others = |rows: Vec<palisade_iommu::Posture>| -> Vec<_> {
+                let other = rows.into_iter().filter(|row| row.devices != group.devices());
+                other.map(|row| (row.stream, row.state, row.owner, row.condition)).collect()
+            };
+            let (before, (footprint, _)) = (others(house.iommus.posture()), house.footprint());
+            house.driver.fail_after(k, error);
+            let answer = house.iommus.assign(&group, &domain, POLICY);
+            assert_eq!(answer, Err(Error::Driver(error)), "step {k}");
+            assert_eq!(group.condition(), Condition::Dead, "step {k}");
+            assert!(house.iommus.posture().iter().all(|row| row.state == StreamState::Abort));
+            assert_eq!(others(house.iommus.posture()), before, "step {k}");
+            assert_eq!(house.footprint().0, footprint, "step {k}");
+            house.iommus.retire(&domain, |_| true).unwrap();
+            assert_eq!(house.iommus.footprint().vmids_lost, 1, "step {k}");
+        }
+    }
+}
+
 #[test]
 fn what_fails_on_the_way_back_is_dead_and_never_clean() {
     let house = House::new();

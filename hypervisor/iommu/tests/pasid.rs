@@ -135,21 +135,19 @@ fn every_failing_step_of_sharing_with_a_move_leaves_everything_as_it_was() {
     };
     let process = TestProcess::new(1, cached.asid.unwrap());
     let before = shared.footprint();
-    let mut k = 0;
-    let notifier = loop {
-        shared.house.driver.fail_after(k, DriverError::NoMemory);
-        match shared.space.alloc_shared(shared.other, &process.shared()) {
-            Ok(notifier) => break notifier,
-            Err(error) => {
-                assert_eq!(error, PasidError::Driver(DriverError::NoMemory), "step {k}");
-                assert_eq!(shared.footprint(), before, "step {k}");
-                assert_eq!((process.pinned(), process.watched()), (0, 0), "step {k}");
-            }
+    let steps = 4;
+    for error in [DriverError::NoMemory, DriverError::InvalidationTimeout] {
+        for k in 0..steps {
+            shared.house.driver.fail_after(k, error);
+            let answer = shared.space.alloc_shared(shared.other, &process.shared());
+            assert_eq!(answer.err(), Some(PasidError::Driver(error)), "step {k}");
+            assert_eq!(shared.footprint(), before, "step {k}: {error}");
+            assert_eq!((process.pinned(), process.watched()), (0, 0), "step {k}");
         }
-        k += 1;
-    };
-    assert_eq!(k, 4, "three writes and an invalidation");
-    assert!(shared.house.driver.disarm());
+    }
+    shared.house.driver.fail_after(steps, DriverError::NoMemory);
+    let notifier = shared.space.alloc_shared(shared.other, &process.shared()).unwrap();
+    assert!(shared.house.driver.disarm(), "three writes and an invalidation");
     shared.space.free_shared(&notifier).unwrap();
 }
 

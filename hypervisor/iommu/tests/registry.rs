@@ -34,26 +34,26 @@ fn every_failing_step_of_a_registration_leaves_the_footprint_as_it_was() {
     }
     let before = house.footprint();
     let mut pending = registration(2, FakeDriver::new());
-    let mut failures = 0;
-    loop {
-        let driver = FakeDriver::new();
-        driver.fail_after(failures, DriverError::NoMemory);
-        pending.driver = driver.clone();
-        match house.iommus.register(pending) {
-            Ok(_) => break,
-            Err(rejected) => {
-                assert_eq!(rejected.error, Error::Driver(DriverError::NoMemory));
-                assert_eq!(house.footprint(), before, "after step {failures}");
-                assert!(matches!(
-                    house.iommus.group_of(DeviceId::new(20)),
-                    Err(Error::NotReady { phandle: 2, .. })
-                ));
-                pending = rejected.registration;
-            }
+    // Without memory, and without an answer to a command.
+    for error in [DriverError::NoMemory, DriverError::InvalidationTimeout, DriverError::Dead] {
+        for k in 0..6 {
+            let driver = FakeDriver::new();
+            driver.fail_after(k, error);
+            pending.driver = driver;
+            let rejected = house.iommus.register(pending).err().unwrap();
+            assert_eq!(rejected.error, Error::Driver(error));
+            assert_eq!(house.footprint(), before, "after step {k}: {error}");
+            assert!(matches!(
+                house.iommus.group_of(DeviceId::new(20)),
+                Err(Error::NotReady { phandle: 2, .. })
+            ));
+            pending = rejected.registration;
         }
-        failures += 1;
     }
-    assert_eq!(failures, 6, "one step per stream, shared ones once");
+    let driver = FakeDriver::new();
+    pending.driver = driver.clone();
+    house.iommus.register(pending).map_err(|rejected| rejected.error).unwrap();
+    assert_eq!(driver.take_calls().len(), 6, "one step per stream, shared ones once");
     let after = house.iommus.footprint();
     assert_eq!((after.claimed, after.groups, after.routes), (8, 3 + 2, 6 + 6));
 }

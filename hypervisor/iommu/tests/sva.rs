@@ -97,24 +97,33 @@ fn rebinding_invalidates_the_old_asid_before_the_new_one_is_published() {
 fn every_failing_step_of_a_binding_leaves_everything_as_it_was() {
     let shared = Shared::new();
     let process = TestProcess::new(1, 40);
+    let before = shared.footprint();
+    let errors = [DriverError::NoMemory, DriverError::InvalidationTimeout];
+    for error in errors {
+        for k in 0..3 {
+            shared.house.driver.fail_after(k, error);
+            let answer = bind(&shared.space, shared.table, ONE, &process.shared());
+            assert_eq!(answer.err(), Some(PasidError::Driver(error)), "place {k}");
+            assert_eq!(shared.footprint(), before, "place {k}: {error}");
+            assert_eq!((process.pinned(), process.watched()), (0, 0), "place {k}");
+        }
+    }
     // Prepared entries stay prepared: that is memory of the table, not of a binding.
     shared.space.prepare(shared.table, ONE).unwrap();
     let before = shared.footprint();
-    let mut k = 0;
-    let bond = loop {
-        shared.house.driver.fail_after(k, DriverError::NoMemory);
-        match bind(&shared.space, shared.table, ONE, &process.shared()) {
-            Ok(bond) => break bond,
-            Err(error) => {
-                assert_eq!(error, PasidError::Driver(DriverError::NoMemory), "step {k}");
-                assert_eq!(shared.footprint(), before, "step {k}");
-                assert_eq!((process.pinned(), process.watched()), (0, 0), "step {k}");
-            }
+    let steps = 3;
+    for error in errors {
+        for k in 0..steps {
+            shared.house.driver.fail_after(k, error);
+            let answer = bind(&shared.space, shared.table, ONE, &process.shared());
+            assert_eq!(answer.err(), Some(PasidError::Driver(error)), "step {k}");
+            assert_eq!(shared.footprint(), before, "step {k}: {error}");
+            assert_eq!((process.pinned(), process.watched()), (0, 0), "step {k}");
         }
-        k += 1;
-    };
-    assert_eq!(k, 3, "one write per stream");
-    shared.house.driver.disarm();
+    }
+    shared.house.driver.fail_after(steps, DriverError::NoMemory);
+    let bond = bind(&shared.space, shared.table, ONE, &process.shared()).unwrap();
+    assert!(shared.house.driver.disarm(), "one write per stream");
     // A substream that translates for somebody is refused and left alone.
     let other = TestProcess::new(2, 41);
     let bound = shared.footprint();

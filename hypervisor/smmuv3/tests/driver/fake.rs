@@ -20,6 +20,8 @@ pub enum Fault {
     Error { opcode: u8, code: u32, times: u32 },
     /// The consumer stops before the next command with this opcode, for ever.
     Stop { opcode: u8 },
+    /// The consumer stops after so many more commands, for ever.
+    StopAfter { commands: usize },
     /// The next command with this opcode is consumed so many turns late.
     Late { opcode: u8, turns: u32 },
 }
@@ -143,10 +145,14 @@ impl Fake {
                 Fault::Error { opcode: at, .. }
                 | Fault::Stop { opcode: at }
                 | Fault::Late { opcode: at, .. } => at == opcode,
+                Fault::StopAfter { .. } => true,
             });
             if let Some(at) = hit {
                 match state.faults[at] {
-                    Fault::Stop { .. } => return,
+                    Fault::Stop { .. } | Fault::StopAfter { commands: 0 } => return,
+                    Fault::StopAfter { commands } => {
+                        state.faults[at] = Fault::StopAfter { commands: commands - 1 };
+                    }
                     Fault::Late { turns, .. } => {
                         state.faults.remove(at);
                         state.delay = turns;

@@ -9,3 +9,4 @@ mod events;
 mod fake;
 mod nested;
 mod queue;
+mod rollback;
