@@ -9,6 +9,7 @@ use palisade_hal::{Env, Ipa, PhysAddr};
 use palisade_pci::fake::{FakeBus, FakeFunction};
 use palisade_pci::regs::{capability, express, extended, header, power};
 use palisade_pci::{Address, Topology};
+use palisade_vm::load::TreeWriter;
 use palisade_vm::mmio::{Access, MmioDevice, Width};
 use palisade_vm::pci::{
     BarMap, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire, wire_of,
@@ -402,15 +403,15 @@ fn random_accesses_leave_device_and_view_in_bounds() {
 
 #[test]
 fn the_device_tree_agrees_with_the_wires() {
-    let mut fdt = vm_fdt::FdtWriter::new().expect("writer");
-    let root = fdt.begin_node("").expect("root");
-    fdt.property_u32("#address-cells", 2).expect("cells");
-    fdt.property_u32("#size-cells", 2).expect("cells");
-    describe(&mut fdt, Interrupts { gic: 1, gic_address_cells: 2, its: None }).expect("node");
-    let node = fdt.begin_node("gic").expect("gic");
-    fdt.property_u32("phandle", 1).expect("phandle");
-    fdt.end_node(node).expect("end");
-    fdt.end_node(root).expect("end");
+    let mut fdt = TreeWriter::new();
+    fdt.begin("");
+    fdt.cell("#address-cells", 2);
+    fdt.cell("#size-cells", 2);
+    describe(&mut fdt, Interrupts { gic: 1, gic_address_cells: 2, its: None });
+    fdt.begin("gic");
+    fdt.cell("phandle", 1);
+    fdt.end();
+    fdt.end();
     let blob = fdt.finish().expect("finish");
     // SPI 4 for device 1, pin A; SPI 6 for device 3, pin A; SPI 3 for device 3, pin B.
     assert_eq!((wire(1, 1), wire(3, 1), wire(3, 2)), (36, 38, 35));

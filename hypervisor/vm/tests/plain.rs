@@ -5,6 +5,7 @@ use palisade_board::{BusMaster, Interrupt, PlainDevice, Range, Trigger};
 use palisade_iommu::fake::{FakeDriver, registration};
 use palisade_iommu::{Capabilities, IommuDriver, Iommus, StallModel};
 use palisade_vm::layout::{PLAIN, PLAIN_INTID};
+use palisade_vm::load::TreeWriter;
 use palisade_vm::passthrough::{PlainBook, PlainRefusal, describe_plain, no_stalls};
 
 fn range(base: u64, size: u64) -> Range {
@@ -52,10 +53,10 @@ fn a_device_is_seen_in_pages_of_its_own() {
         .map(|(wire, intid)| (wire.intid, *intid))
         .collect();
     assert_eq!(wires, [(96, PLAIN_INTID), (97, PLAIN_INTID + 1), (145, PLAIN_INTID + 2)]);
-    let mut fdt = vm_fdt::FdtWriter::new().expect("writer");
-    let root = fdt.begin_node("").expect("root");
-    describe_plain(&mut fdt, &set).expect("described");
-    fdt.end_node(root).expect("end");
+    let mut fdt = TreeWriter::new();
+    fdt.begin("");
+    describe_plain(&mut fdt, &set);
+    fdt.end();
     let blob = fdt.finish().expect("finish");
     for text in [&b"timer@a000000\0"[..], b"gpio@a0010b4\0", b"acme,thing\0"] {
         assert!(blob.windows(text.len()).any(|window| window == text));

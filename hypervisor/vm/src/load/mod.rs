@@ -1,11 +1,13 @@
 //! What a VM finds in its memory when it starts: kernel, initrd, device tree.
 //!
-//! [`place`] decides where, [`tree`] writes the device tree, [`load`] does both and copies.
+//! [`place`] decides where, [`tree`] writes the device tree with [`TreeWriter`], [`load`] does both and copies.
 
 mod copy;
 mod place;
 mod tree;
+mod writer;
 
 pub use copy::{Boot, Images, load};
 pub use place::{LoadError, Placement, place};
 pub use tree::{Machine, tree};
+pub use writer::{TreeError, TreeWriter};

@@ -8,9 +8,9 @@ use palisade_board::{Interrupt, PlainDevice, Range};
 use palisade_hal::lock::Mutex;
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{Iommus, StallModel};
-use vm_fdt::FdtWriter;
 
 use crate::layout::{PLAIN, PLAIN_BYTES, PLAIN_INTID};
+use crate::load::TreeWriter;
 
 const PAGE: u64 = 4096;
 /// Most register ranges and interrupts of all plain devices of one VM.
@@ -280,22 +280,18 @@ fn place<'a>(devices: &'a [PlainDevice<'a>]) -> Result<PlainSet<'a>, PlainRefusa
 
 /// Writes the nodes of a VM's devices: compatible, registers and interrupts as the guest sees
 /// them. The parent must have two address and two size cells and lead to the GIC.
-///
-/// # Errors
-/// The writer's.
-pub fn describe_plain(fdt: &mut FdtWriter, set: &PlainSet<'_>) -> Result<(), vm_fdt::Error> {
+pub fn describe_plain(fdt: &mut TreeWriter, set: &PlainSet<'_>) {
     for assigned in &set.devices {
         let path = assigned.device.path.as_str();
         let name = path.rsplit('/').next().and_then(|name| name.split('@').next());
         let Some(first) = assigned.registers.first() else { continue };
-        let name = alloc::format!("{}@{:x}", name.unwrap_or("device"), first.get());
-        let node = fdt.begin_node(&name)?;
-        fdt.property("compatible", assigned.device.compatible)?;
+        fdt.begin_at(name.unwrap_or("device"), first.get());
+        fdt.bytes("compatible", assigned.device.compatible);
         let mut registers = Vec::new();
         for (ipa, range) in assigned.registers.iter().zip(&assigned.device.registers) {
             registers.extend([ipa.get(), range.size()]);
         }
-        fdt.property_array_u64("reg", &registers)?;
+        fdt.pairs("reg", &registers);
         let mut interrupts = Vec::new();
         for (wire, intid) in &assigned.wires {
             let flags = match wire.trigger {
@@ -305,12 +301,11 @@ pub fn describe_plain(fdt: &mut FdtWriter, set: &PlainSet<'_>) -> Result<(), vm_
             interrupts.extend([SPI, intid.saturating_sub(32), flags]);
         }
         if !interrupts.is_empty() {
-            fdt.property_array_u32("interrupts", &interrupts)?;
+            fdt.cells("interrupts", &interrupts);
         }
         if assigned.device.bus_master.is_some() {
-            fdt.property_string("palisade,dma-isolation", "none")?;
+            fdt.text("palisade,dma-isolation", "none");
         }
-        fdt.end_node(node)?;
+        fdt.end();
     }
-    Ok(())
 }

@@ -2,9 +2,8 @@
 
 use alloc::vec::Vec;
 
-use vm_fdt::{Error, FdtWriter};
-
 use super::layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire};
+use crate::load::TreeWriter;
 
 /// Level, active high, as a GIC specifier says it.
 const LEVEL_HIGH: u32 = 4;
@@ -28,20 +27,17 @@ fn pair(value: u64) -> [u32; 2] {
 }
 
 /// Writes the node. Its parent must have two address and two size cells.
-///
-/// # Errors
-/// The writer's.
-pub fn describe(fdt: &mut FdtWriter, interrupts: Interrupts) -> Result<(), Error> {
-    let node = fdt.begin_node("pcie@10000000")?;
-    fdt.property_string("compatible", "pci-host-ecam-generic")?;
-    fdt.property_string("device_type", "pci")?;
-    fdt.property_u32("linux,pci-domain", 0)?;
-    fdt.property_u32("#address-cells", 3)?;
-    fdt.property_u32("#size-cells", 2)?;
-    fdt.property_u32("#interrupt-cells", 1)?;
-    fdt.property_array_u64("reg", &[ECAM_BASE, ECAM_BYTES])?;
-    fdt.property_array_u32("bus-range", &[0, 255])?;
-    fdt.property_null("dma-coherent")?;
+pub fn describe(fdt: &mut TreeWriter, interrupts: Interrupts) {
+    fdt.begin("pcie@10000000");
+    fdt.text("compatible", "pci-host-ecam-generic");
+    fdt.text("device_type", "pci");
+    fdt.cell("linux,pci-domain", 0);
+    fdt.cell("#address-cells", 3);
+    fdt.cell("#size-cells", 2);
+    fdt.cell("#interrupt-cells", 1);
+    fdt.pairs("reg", &[ECAM_BASE, ECAM_BYTES]);
+    fdt.cells("bus-range", &[0, 255]);
+    fdt.flag("dma-coherent");
     let mut ranges = Vec::new();
     for (space, (base, bytes)) in [(0x0200_0000, WINDOW32), (0x0300_0000, WINDOW64)] {
         ranges.push(space);
@@ -49,7 +45,7 @@ pub fn describe(fdt: &mut FdtWriter, interrupts: Interrupts) -> Result<(), Error
             ranges.extend(pair(value));
         }
     }
-    fdt.property_array_u32("ranges", &ranges)?;
+    fdt.cells("ranges", &ranges);
     let mut map = Vec::new();
     for device in 0..4u8 {
         for pin in 1..=4u8 {
@@ -58,10 +54,10 @@ pub fn describe(fdt: &mut FdtWriter, interrupts: Interrupts) -> Result<(), Error
             map.extend([SPI, wire(device, pin).saturating_sub(32), LEVEL_HIGH]);
         }
     }
-    fdt.property_array_u32("interrupt-map", &map)?;
-    fdt.property_array_u32("interrupt-map-mask", &MASK)?;
+    fdt.cells("interrupt-map", &map);
+    fdt.cells("interrupt-map-mask", &MASK);
     if let Some(its) = interrupts.its {
-        fdt.property_array_u32("msi-map", &[0, its, 0, 0x1_0000])?;
+        fdt.cells("msi-map", &[0, its, 0, 0x1_0000]);
     }
-    fdt.end_node(node)
+    fdt.end();
 }
