@@ -55,6 +55,16 @@ pub fn hypervisor_elf(workspace: &Workspace, board: Board) -> Result<PathBuf> {
     workspace.build(&package, &package)
 }
 
+/// The program for QEMU that has every page-table format.
+pub fn all_formats_elf(workspace: &Workspace) -> Result<PathBuf> {
+    workspace.build("palisade-qemu-virt", "palisade-qemu-virt-all-formats")
+}
+
+/// Its flat image.
+pub fn all_formats(workspace: &Workspace) -> Result<PathBuf> {
+    flat_file(workspace, &all_formats_elf(workspace)?)
+}
+
 /// Builds the hypervisor for a board; gives its flat image.
 pub fn hypervisor(workspace: &Workspace, board: Board) -> Result<PathBuf> {
     flat_file(workspace, &hypervisor_elf(workspace, board)?)

@@ -1,4 +1,5 @@
-//! `cargo xtask size`: text, data and bss per crate of the shipped QEMU binary.
+//! `cargo xtask size`: text, data and bss per crate of the shipped QEMU binary, and of one with
+//! every page-table format beside it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SectionKind, elf
 use palisade_e2e::console::say;
 
 use crate::cli::Board;
-use crate::image::hypervisor_elf;
+use crate::image::{all_formats_elf, hypervisor_elf};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -54,6 +55,10 @@ pub fn size() -> Result<ExitCode> {
     for (name, Sizes { text, data, bss }) in rows {
         say(&format!("{name:<28} {text:>10} {data:>10} {bss:>10}"));
     }
+    let path = all_formats_elf(&workspace)?;
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (_, all) = measure(&bytes)?;
+    say(&format!("with all six page-table formats: {} {} {}", all.text, all.data, all.bss));
     say(&format!("total {} {} {}", total.text, total.data, total.bss));
     Ok(ExitCode::SUCCESS)
 }

@@ -2,12 +2,21 @@
 
 use alloc::sync::Arc;
 
-use palisade_hal::cpu::Counter;
-use palisade_hal::{Env, Iova, tlb};
+use palisade_hal::{Iova, tlb};
 use palisade_mem::{Agent, FrameTables, Frames, Owner, Proof, Scope};
-use palisade_pgtable::{Flushed, RegisterError, Registry, STAGE2_4K, SelfTest, TlbError, TlbOps};
+use palisade_pgtable::{
+    Flushed, FormatFns, LPAE, RegisterError, Registry, STAGE2_4K, SelfTest, TlbError, TlbOps, V7S,
+};
 
 static FORMATS: Registry<FrameTables> = Registry::new();
+
+/// Families of formats that an image registers.
+pub(crate) type Families = &'static [&'static [FormatFns<FrameTables>]];
+
+/// What the shipped image's instances use: stage 2 with 4 KiB pages.
+pub(crate) const SHIPPED: Families = &[&STAGE2_4K];
+/// Every format there is.
+pub(crate) const ALL: Families = &[&LPAE, &V7S];
 
 /// What is registered.
 pub(crate) fn registry() -> &'static Registry<FrameTables> {
@@ -38,11 +47,12 @@ impl TlbOps for Cpus<'_> {
     }
 }
 
-/// Tests and registers what this image's instances use: stage 2 with 4 KiB pages.
+/// Tests and registers the formats of an image.
 ///
 /// # Errors
-/// A failed self-test: then nothing is registered, and no VM can be built.
+/// A failed self-test: then nothing of its family is registered, and no VM can be built.
 pub(crate) fn register(
+    families: Families,
     frames: &Arc<Frames>,
     cpus: &Agent,
     scope: Scope,
@@ -57,9 +67,5 @@ pub(crate) fn register(
     };
     let tlb = Cpus { agent: cpus, scope };
     let test = SelfTest { memory: &memory, tlb: &tlb, release: &release };
-    let start = Counter.now();
-    FORMATS.register_family(&STAGE2_4K, &test)?;
-    let ticks = Counter.now().wrapping_sub(start);
-    log::debug!("page-table self-test: {ticks} ticks");
-    Ok(())
+    families.iter().try_for_each(|family| FORMATS.register_family(family, &test))
 }

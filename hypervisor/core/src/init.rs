@@ -15,6 +15,7 @@ use palisade_mem::Frames;
 
 use crate::context::{self, Context, Power};
 use crate::error::Error;
+use crate::formats::Families;
 use crate::placement::Placement;
 use crate::provoke::provoke;
 use crate::report::Record;
@@ -29,10 +30,19 @@ const FAILED: u32 = 1;
 
 /// Where the first core enters.
 pub fn start(boot: BootInfo) -> ! {
+    start_with(boot, formats::SHIPPED)
+}
+
+/// The same in an image with all page-table formats.
+pub fn start_with_all_formats(boot: BootInfo) -> ! {
+    start_with(boot, formats::ALL)
+}
+
+fn start_with(boot: BootInfo, families: Families) -> ! {
     let BootInfo { tree, entry_ticks, image, machine } = boot;
     let context = context::set(Context { machine, image, entry_ticks });
     heap::init();
-    match run(context, tree) {
+    match run(context, tree, families) {
         Ok(()) => {
             Record::new("end").send();
             log::info!("done, power off");
@@ -47,7 +57,7 @@ pub fn start(boot: BootInfo) -> ! {
     }
 }
 
-fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
+fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Result<(), Error> {
     let bytes = tree.ok_or(Error::NoTree)?;
     let tree = devicetree::read(bytes)?;
     // It lives as long as the machine does.
@@ -64,7 +74,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>) -> Result<(), Error> {
     let cpus = Arc::new(frames.register_agent("CPUs")?);
     // 8 bits of VMID: what every core has.
     let iommus = Arc::new(Iommus::new(palisade_bundle::MAX_VMS as u16, 8));
-    formats::register(&frames, &cpus, iommus.scope())?;
+    formats::register(families, &frames, &cpus, iommus.scope())?;
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let book = pcie::enumerate(board, context.machine);
     pcie::announce(&book, &iommus);

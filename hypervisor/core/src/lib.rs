@@ -45,7 +45,7 @@ mod unit;
 mod watchdog;
 mod work;
 
-pub use init::start;
+pub use init::{start, start_with_all_formats};
 pub use panic::fatal;
 pub use refuse::refuse;
 pub use secondaries::secondary;

@@ -33,7 +33,7 @@ use fake as twin;
 pub use addr::{Iova, Ipa, PhysAddr};
 pub use env::{Deadline, Env};
 pub use id::{Asid, StreamId, SubstreamId, Vmid};
-pub use twin::{barrier, cache, copy, cpu, gic, tlb};
+pub use twin::{barrier, cache, copy, cpu, gic, pmu, tlb};
 
 /// Memory-mapped registers: the pointer and the typed offsets.
 pub mod mmio {

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use palisade_hal::{Iova, PhysAddr};
+use palisade_hal::{Iova, PhysAddr, pmu};
 use palisade_mem::TableMemory;
 use thiserror::Error;
 
@@ -32,11 +32,17 @@ pub struct Report {
     pub sizes: u32,
     /// Number of checks.
     pub checks: u32,
+    /// Instructions that they took, where the CPU counts them.
+    pub instructions: Option<u32>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "self-test passed, {} checks on {} page sizes", self.checks, self.sizes)
+        write!(f, "self-test passed, {} checks on {} page sizes, ", self.checks, self.sizes)?;
+        match self.instructions {
+            Some(count) => write!(f, "{count} instructions"),
+            None => f.write_str("instructions not counted by this CPU"),
+        }
     }
 }
 
@@ -151,7 +157,9 @@ impl<M: TableMemory + Clone + 'static> SelfTest<'_, M> {
         if config.pgsize_bitmap & 1 << 12 != 0 && fns.format() != FormatId::ArmV7s {
             config.pgsize_bitmap = SIZES_4K;
         }
-        self.run_on(&config, |config, memory| fns.build(config, memory, None))
+        let run = || self.run_on(&config, |config, memory| fns.build(config, memory, None));
+        let (result, instructions) = pmu::retired(run);
+        result.map(|report| Report { instructions, ..report })
     }
 
     /// Runs the battery on a table of this configuration.

@@ -15,7 +15,7 @@ use palisade_e2e::machine::{Machine, Spec};
 use crate::bundle::{Description, pack};
 use crate::card::Card;
 use crate::cli::Board;
-use crate::image::{Payloads, hypervisor};
+use crate::image::{Payloads, all_formats, hypervisor};
 use crate::test::run::announce;
 use crate::test::tally::Tally;
 use crate::workspace::Workspace;
@@ -26,22 +26,49 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// One machine.
 struct Case {
     name: &'static str,
-    /// What is done to the device tree; `None`: there is none, and the loader passes ATAGs.
-    tree: Option<fn(&mut [u8])>,
+    machine: Kind,
     /// All of these must come out.
     words: &'static [&'static str],
 }
 
+/// Which machine.
+enum Kind {
+    /// A Raspberry Pi whose device tree was changed so.
+    Pi(fn(&mut [u8])),
+    /// A Raspberry Pi without one: the loader passes ATAGs.
+    PiWithout,
+    /// QEMU's virt, counting instructions, with an image that has every page-table format.
+    AllFormats,
+}
+
 const CASES: &[Case] = &[
-    Case { name: "rpi4-atags", tree: None, words: &["the loader gave no device tree"] },
+    Case {
+        name: "all-formats",
+        machine: Kind::AllFormats,
+        words: &[
+            "pgtable: arm-32-lpae-s1: self-test passed, 33 checks on 3 page sizes, ",
+            "pgtable: arm-32-lpae-s2: self-test passed, 33 checks on 3 page sizes, ",
+            "pgtable: arm-64-lpae-s1: self-test passed, 33 checks on 3 page sizes, ",
+            "pgtable: arm-64-lpae-s2: self-test passed, 33 checks on 3 page sizes, ",
+            "pgtable: arm-mali-lpae: self-test passed, 33 checks on 3 page sizes, ",
+            "pgtable: arm-v7s: self-test passed, 40 checks on 4 page sizes, ",
+            " instructions\r\n",
+            "no bundle: there is nothing to run",
+        ],
+    },
+    Case {
+        name: "rpi4-atags",
+        machine: Kind::PiWithout,
+        words: &["the loader gave no device tree"],
+    },
     Case {
         name: "rpi4-one-core",
-        tree: Some(|bytes| (1..4).for_each(|core| remove(bytes, &format!("cpu@{core}")))),
+        machine: Kind::Pi(|bytes| (1..4).for_each(|core| remove(bytes, &format!("cpu@{core}")))),
         words: &["1 cores up", "vm plain is refused: ", "needs 1 cores, 0 are left"],
     },
     Case {
         name: "rpi4-no-cores",
-        tree: Some(|bytes| remove(bytes, "cpus")),
+        machine: Kind::Pi(|bytes| remove(bytes, "cpus")),
         words: &["cannot go on: device tree: "],
     },
 ];
@@ -66,9 +93,19 @@ pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
 }
 
 fn arguments(workspace: &Workspace, case: &Case, folder: &Path) -> Result<Vec<OsString>> {
-    let Some(change) = case.tree else {
-        let kernel = hypervisor(workspace, Board::Rpi4)?;
-        return Ok(["-M".into(), "raspi4b".into(), "-kernel".into(), kernel.into()].into());
+    let change = match case.machine {
+        Kind::Pi(change) => change,
+        Kind::PiWithout => {
+            let kernel = hypervisor(workspace, Board::Rpi4)?;
+            return Ok(["-M".into(), "raspi4b".into(), "-kernel".into(), kernel.into()].into());
+        }
+        Kind::AllFormats => {
+            let machine = "virt,virtualization=on,gic-version=3,iommu=smmuv3";
+            let words = ["-M", machine, "-cpu", "cortex-a72", "-m", "1G", "-icount", "shift=0"];
+            let mut arguments: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            arguments.extend(["-kernel".into(), all_formats(workspace)?.into()]);
+            return Ok(arguments);
+        }
     };
     let source = debian::files()?.rpi4_tree;
     let mut bytes = std::fs::read(&source).with_context(|| source.display().to_string())?;

@@ -7,4 +7,5 @@ pub mod cpu;
 pub mod gic;
 pub mod guest;
 pub mod mmio;
+pub mod pmu;
 pub mod tlb;

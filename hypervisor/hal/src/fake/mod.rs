@@ -15,6 +15,7 @@ pub mod cpu;
 pub mod gic;
 pub mod guest;
 pub mod mmio;
+pub mod pmu;
 pub mod tlb;
 
 pub use clock::SteppedClock;
