@@ -96,6 +96,12 @@ pub(crate) fn count_of(vm: u16) -> u64 {
     counts.iter().filter(|count| count.vm == Some(vm)).map(|count| count.faults).sum()
 }
 
+/// How many faults there were of a device, whoever owned it.
+pub(crate) fn count_of_device(device: DeviceId) -> u64 {
+    let counts = COUNTS.lock();
+    counts.iter().filter(|count| count.device == Some(device)).map(|count| count.faults).sum()
+}
+
 /// Tells the operator how many faults there were, of which device and VM, and the last of each.
 pub(crate) fn tell_counts(system: &System) {
     let mut index = 0;

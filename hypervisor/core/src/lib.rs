@@ -13,6 +13,7 @@ mod backtrace;
 mod bundle;
 mod console;
 mod context;
+mod devices;
 mod devicetree;
 mod error;
 mod fault;

@@ -15,7 +15,7 @@ use crate::console;
 use crate::hotplug::{self, HotplugError};
 use crate::report::Record;
 use crate::system::System;
-use crate::{fault, footprint, unit::Unit};
+use crate::{devices, fault, footprint, unit::Unit};
 
 /// Longest line; what is beyond is cut off, and refused.
 const LINE: usize = 120;
@@ -193,7 +193,10 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
         Command::Vms => system.units().iter().for_each(|unit| log::info!("{}", Standing(unit))),
         Command::Posture => system.tell_posture(),
         Command::Faults => fault::tell_counts(system),
-        Command::Stats => system.units().iter().for_each(|unit| stats(unit)),
+        Command::Stats => {
+            system.units().iter().for_each(|unit| stats(unit));
+            devices::tell(system, true);
+        }
         Command::Footprint => footprint::tell(system),
         Command::Start { vm } => {
             let mut slots = system.slots().iter();
@@ -242,7 +245,9 @@ impl fmt::Display for Counts<'_> {
             write!(f, "{cause} {count}, ")?;
         }
         let faults = fault::count_of(vm.index() as u16);
-        write!(f, "interrupts {}, faults {faults}", vm.vgic().taken())
+        let waited = self.0.waited();
+        write!(f, "interrupts {}, faults {faults}, ", vm.vgic().taken())?;
+        write!(f, "invalidations {}, {} us of waiting", waited.count, waited.micros)
     }
 }
 

@@ -11,7 +11,7 @@ use palisade_gic::{FIRST_SPI, Gic};
 use palisade_hal::cpu::Counter;
 use palisade_hal::lock::{Mutex, MutexGuard};
 use palisade_hal::{Ipa, PhysAddr, guest};
-use palisade_iommu::Owner;
+use palisade_iommu::{Owner, Waited};
 use palisade_mem::FRAME_BYTES;
 use palisade_vm::load::{self, Boot, Images, LoadError, Machine};
 use palisade_vm::memory::{GuestMemory, MemoryError, Shape};
@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::report::Record;
 use crate::system::System;
-use crate::{console, formats, interface, interrupts, messages, plain};
+use crate::{console, fault, formats, interface, interrupts, messages, plain};
 
 /// Maintenance interrupt where the device tree names none (BSA: PPI 9).
 const MAINTENANCE: u32 = 25;
@@ -299,13 +299,24 @@ impl Unit {
             .send();
     }
 
-    /// Tells how often its vCPUs came out, by cause, and how many interrupts they took.
+    /// Invalidations for it, by the hypervisor and by itself, and how long they took.
+    pub(crate) fn waited(&self) -> Waited {
+        let own = self.vm.service().map(|service| service.waits().read()).unwrap_or_default();
+        self.vm.memory().domain().waits().read() + own
+    }
+
+    /// Tells how often its vCPUs came out, by cause, how many interrupts they took, how often its
+    /// devices did what they may not, and what was invalidated for it.
     pub(crate) fn tell_counters(&self) {
         let record = Record::new("counters").text("vm", self.vm.name());
         let exits = CAUSES.iter().zip(self.vm.counters().read());
+        let waited = self.waited();
         exits
             .fold(record, |record, (cause, count)| record.number(cause, u64::from(count)))
             .number("interrupts", self.vm.vgic().taken())
+            .number("faults", fault::count_of(self.vm.index() as u16))
+            .number("invalidations", waited.count.into())
+            .number("sync_wait_us", waited.micros)
             .send();
     }
 

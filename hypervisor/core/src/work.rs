@@ -12,7 +12,7 @@ use palisade_vm::vcpu::{self, Outcome};
 use crate::host::Hypervisor;
 use crate::system::System;
 use crate::unit::Unit;
-use crate::{footprint, interrupts};
+use crate::{devices, footprint, interrupts};
 
 /// Interrupts handled before an idle core looks at its orders again.
 const BOUND: usize = 32;
@@ -113,7 +113,6 @@ fn run(system: &'static System, unit: &Unit, vcpu: usize) {
 /// Takes everything from a VM.
 fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
     let state = if outcome == Outcome::Crashed { "crashed" } else { "off" };
-    unit.tell_counters();
     unit.tell(state, None);
     // From here on the operator moves nothing in or out.
     unit.close();
@@ -142,6 +141,8 @@ fn end(system: &'static System, unit: &Unit, outcome: Outcome) {
 /// Notes that a VM is over.
 fn left(system: &System, unit: &Unit) {
     unit.set_gone();
+    unit.tell_counters();
+    devices::tell(system, false);
     footprint::tell(system);
     one_less(system);
 }

@@ -74,7 +74,8 @@ impl Iommus {
         // Routed before the first transaction can fault, so that none is charged to nobody.
         self.route(instance, &state, domain.owner());
         for (done, &stream) in state.streams.iter().enumerate() {
-            if let Err(error) = configure(instance, stream, domain, policy) {
+            let configured = group.waits().around(|| configure(instance, stream, domain, policy));
+            if let Err(error) = configured {
                 let back = abort_all(instance, state.streams.iter().take(done).rev())
                     .and(if done > 0 { forget(instance, domain, ats) } else { Ok(()) });
                 let clean = back.is_ok() && !is_fatal(error);
@@ -155,9 +156,9 @@ impl Iommus {
         };
         let domain = attachment.domain;
         // All of them, whatever one says.
-        let aborted = abort_all(instance, state.streams.iter());
+        let aborted = group.waits().around(|| abort_all(instance, state.streams.iter()));
         let streams: &[_] = if attachment.policy.ats { &state.streams } else { &[] };
-        let forgotten = forget(instance, &domain, streams);
+        let forgotten = domain.waits().around(|| forget(instance, &domain, streams));
         // What was recorded until now is the old owner's; after this nothing new can be.
         for _ in 0..DRAIN_ROUNDS {
             if !self.drain(instance, DRAIN_BUDGET).more {

@@ -15,6 +15,7 @@ use crate::driver::{DriverError, Invalidation, StageTwo};
 use crate::error::Error;
 use crate::fault::Owner;
 use crate::instance::Instance;
+use crate::waits::Waits;
 
 /// What a domain does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +98,14 @@ struct State {
 pub struct Domain {
     scope: Scope,
     kind: DomainKind,
+    waits: Waits,
     state: Mutex<State>,
 }
 
 impl Domain {
     pub(crate) fn new(scope: Scope, kind: DomainKind) -> Self {
-        Self { scope, kind, state: Mutex::new(State { members: Vec::new(), retired: false }) }
+        let state = Mutex::new(State { members: Vec::new(), retired: false });
+        Self { scope, kind, waits: Waits::default(), state }
     }
 
     /// What it does.
@@ -144,6 +147,11 @@ impl Domain {
         sets.reduce(AgentSet::with)
     }
 
+    /// Invalidations of its translations.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
     /// Groups attached.
     pub fn attached(&self) -> u32 {
         self.state.lock().members.iter().map(|member| member.groups).sum()
@@ -163,7 +171,7 @@ impl Domain {
         let mut answer = Ok(());
         for member in &state.members {
             let ticket = member.instance.agent().begin(self.scope);
-            match member.flush(vmid, what) {
+            match self.waits.around(|| member.flush(vmid, what)) {
                 Ok(()) => proof.add(ticket.complete()),
                 Err(error) => answer = answer.and(Err(error.into())),
             }

@@ -11,6 +11,7 @@ use crate::device::DeviceId;
 use crate::domain::Domain;
 use crate::driver::{ContextView, StreamPolicy};
 use crate::instance::Instance;
+use crate::waits::Waits;
 
 /// What may be done with a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ pub(crate) struct State {
 pub struct Group {
     instance: Arc<Instance>,
     isolation: Option<u32>,
+    waits: Waits,
     state: Mutex<State>,
 }
 
@@ -100,7 +102,7 @@ impl Group {
             condition: Condition::Free,
             attachment: None,
         };
-        Self { instance, isolation, state: Mutex::new(state) }
+        Self { instance, isolation, waits: Waits::default(), state: Mutex::new(state) }
     }
 
     /// The IOMMU before it.
@@ -121,6 +123,11 @@ impl Group {
     /// Its streams.
     pub fn streams(&self) -> Vec<StreamId> {
         self.state.lock().streams.clone()
+    }
+
+    /// Changes of its streams' entries.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// The domain it is attached to.

@@ -56,6 +56,7 @@ pub mod pasid;
 mod probe;
 mod registry;
 pub mod sva;
+mod waits;
 
 pub use attach::Posture;
 pub use device::{DeviceId, DeviceInfo};
@@ -71,3 +72,4 @@ pub use group::{Condition, Group, Idle};
 pub use ids::IdPool;
 pub use instance::{Instance, Registration};
 pub use registry::{Footprint, Iommus, Rejected};
+pub use waits::{Waited, Waits};

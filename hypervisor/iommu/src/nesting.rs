@@ -212,7 +212,9 @@ impl Iommus {
             _ => return Err((0, Error::Mode)),
         };
         let driver = group.instance().driver();
-        driver.cache_invalidate(vmid, stream, words).map_err(|(done, error)| (done, error.into()))
+        let waits = attachment.domain.waits();
+        let answer = waits.around(|| driver.cache_invalidate(vmid, stream, words));
+        answer.map_err(|(done, error)| (done, error.into()))
     }
 
     /// Answers a stalled transaction of one of the owner's streams.

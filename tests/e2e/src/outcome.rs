@@ -127,6 +127,7 @@ impl Outcome {
             "footprint": last("footprint"),
             "timing": last("timing"),
             "counters": all("counters"),
+            "device_counters": all("device_counters"),
         })
     }
 

@@ -271,14 +271,23 @@ impl Session {
     /// # Errors
     /// As [`command`](Self::command).
     pub fn answer(&mut self, name: &str, command: &str, patience: Duration) -> Result<String> {
+        let answer = self.any_answer(name, command, patience)?;
+        if answer.starts_with("err") {
+            bail!("{name} answers {command:?} with {answer:?}");
+        }
+        Ok(answer)
+    }
+
+    /// The same, also where the answer says `err`.
+    ///
+    /// # Errors
+    /// [`Stop`], or no answer in time.
+    pub fn any_answer(&mut self, name: &str, command: &str, patience: Duration) -> Result<String> {
         let vm = self.vm(name)?;
         let until = Instant::now() + patience;
         loop {
             let console = self.consoles.get_mut(usize::from(vm));
             if let Some(answer) = console.and_then(|console| console.answers.pop_front()) {
-                if answer.starts_with("err") {
-                    bail!("{name} answers {command:?} with {answer:?}");
-                }
                 return Ok(answer);
             }
             if !self.pump(until)? {

@@ -9,7 +9,7 @@ use palisade_abi::{
 };
 use palisade_hal::{Asid, Iova, Ipa, SubstreamId};
 use palisade_iommu::sva::{self, Process, Range};
-use palisade_iommu::{DefaultSubstream, Response, StreamState};
+use palisade_iommu::{DefaultSubstream, Response, StreamState, Waits};
 
 use super::check::{Outcome, address_space};
 use super::process::GuestProcess;
@@ -233,7 +233,7 @@ impl Service {
     fn invalidate(&self, record: &InvalidationRecord) -> Answer {
         let state = self.state.lock();
         let (process, range) = judge(&state, record)?;
-        process.invalidate(&[range])?;
+        self.waits.around(|| process.invalidate(&[range]))?;
         Ok([range.end.get(), 0, 0])
     }
 
@@ -242,7 +242,7 @@ impl Service {
             return Err(Status::Invalid.into());
         }
         let state = self.state.lock();
-        let mut run = Run::default();
+        let mut run = Run::new(&self.waits);
         for index in 0..count {
             let mut bytes = [0; INVALIDATION_BYTES];
             let copied = self.copy(base, index, &mut bytes);
@@ -361,15 +361,19 @@ impl Service {
 }
 
 /// Consecutive records of one address space: they go to the hardware together.
-#[derive(Default)]
-struct Run {
+struct Run<'w> {
+    waits: &'w Waits,
     process: Option<Arc<GuestProcess>>,
     ranges: ArrayVec<Range, { call::MAX_BATCH as usize }>,
     /// Index of its first record.
     first: u64,
 }
 
-impl Run {
+impl<'w> Run<'w> {
+    fn new(waits: &'w Waits) -> Self {
+        Self { waits, process: None, ranges: ArrayVec::new(), first: 0 }
+    }
+
     /// Adds a record; one of another address space sends what came before.
     fn push(
         &mut self,
@@ -391,7 +395,7 @@ impl Run {
     /// Sends what is there. A failure names its first record: none of them counts as done.
     fn finish(&mut self) -> Result<(), Failure> {
         let Some(process) = self.process.take() else { return Ok(()) };
-        let answer = process.invalidate(&self.ranges);
+        let answer = self.waits.around(|| process.invalidate(&self.ranges));
         self.ranges.clear();
         answer.map_err(|error| Failure(Outcome::from(error).0, [self.first, 0, 0]))
     }

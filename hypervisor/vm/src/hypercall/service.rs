@@ -10,7 +10,7 @@ use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::sva::Bond;
 use palisade_iommu::{
     Capabilities, Condition, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel,
-    StreamPolicy,
+    StreamPolicy, Waits,
 };
 use palisade_mem::SortedMap;
 
@@ -81,6 +81,7 @@ pub struct Service {
     pub(super) view: Arc<dyn ContextView + Send + Sync>,
     pub(super) ipa_bits: u8,
     pub(super) space: Arc<Space>,
+    pub(super) waits: Waits,
     pub(super) state: Mutex<State>,
 }
 
@@ -97,7 +98,13 @@ impl Service {
         asid_bits: u8,
     ) -> Self {
         let space = Space::new(asid_bits, PROCESSES);
-        Self { iommus, owner, ram, view, ipa_bits, space, state: Mutex::new(State::default()) }
+        let (waits, state) = (Waits::default(), Mutex::new(State::default()));
+        Self { iommus, owner, ram, view, ipa_bits, space, waits, state }
+    }
+
+    /// Invalidations of its processes' address spaces.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// Adds a device that was assigned to the VM.
