@@ -60,7 +60,7 @@ impl<'a> Chosen<'a> {
     pub fn argument(&self, key: &str) -> Option<&'a str> {
         let mut found = None;
         for word in self.bootargs.split_ascii_whitespace() {
-            if let Some((name, value)) = word.split_once('=')
+            if let Some((name, value)) = crate::text::divide(word, b'=')
                 && name == key
             {
                 found = Some(value);

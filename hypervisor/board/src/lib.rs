@@ -1,4 +1,4 @@
-//! BoardInfo: what a machine has; types only.
+//! BoardInfo: what a machine has; types, and how its texts are divided.
 //!
 //! The reader (`palisade-fdt`) fills these in from the firmware's device tree;
 //! everything above reads them and hard-codes nothing. All lists are of fixed
@@ -15,6 +15,7 @@ mod pcie;
 mod power;
 mod range;
 mod smmu;
+pub mod text;
 mod uart;
 
 pub use cpu::{Conduit, Cpu, EnableMethod};

@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
     /// A value that is one text.
     pub(crate) fn text(self, field: &'a str, value: &'a [u8]) -> Result<&'a str, Error<'a>> {
         match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
-            Some(text) if !text.contains('\0') => Ok(text),
+            Some(text) if !text.bytes().any(|byte| byte == 0) => Ok(text),
             _ => Err(self.error(field, Problem::Type)),
         }
     }
@@ -211,7 +211,8 @@ fn add_device<'a>(
     node: &Node<'_, 'a>,
 ) -> Result<(), Error<'a>> {
     let name = node.name();
-    if name.split('@').next() != Some("device") {
+    let rest = name.strip_prefix("device").map(str::as_bytes);
+    if !matches!(rest, Some([] | [b'@', ..])) {
         return Err(context.error(name, Problem::Unknown));
     }
     node.children(&mut |child| Err(context.error(child.name(), Problem::Unknown)))?;

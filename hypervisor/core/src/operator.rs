@@ -7,6 +7,7 @@
 use core::fmt;
 
 use arrayvec::{ArrayString, ArrayVec};
+use palisade_board::text::divide;
 use palisade_hal::lock::Mutex;
 use palisade_pci::Address;
 use thiserror::Error;
@@ -77,18 +78,17 @@ fn hex(text: &str, digits: usize) -> Option<u16> {
 
 /// `bus:device.function` as bus << 8 | device << 3 | function.
 fn requester(text: &str) -> Option<u16> {
-    let (bus, slot) = text.split_once(':')?;
-    let (device, function) = slot.split_once('.')?;
+    let (bus, slot) = divide(text, b':')?;
+    let (device, function) = divide(slot, b'.')?;
     let (bus, device, function) = (hex(bus, 2)?, hex(device, 2)?, hex(function, 1)?);
     (device < 32 && function < 8).then_some(bus << 8 | device << 3 | function)
 }
 
 /// `segment:bus:device.function`; without a segment it is 0.
 fn device(text: &str) -> Result<Address, ParseError> {
-    let parts = match text.matches(':').count() {
+    let parts = match text.bytes().filter(|byte| *byte == b':').count() {
         1 => requester(text).map(|requester| (0, requester)),
-        _ => text
-            .split_once(':')
+        _ => divide(text, b':')
             .and_then(|(segment, rest)| Some((hex(segment, 4)?, requester(rest)?))),
     };
     let (segment, requester) = parts.ok_or(ParseError::Device)?;

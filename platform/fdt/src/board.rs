@@ -1,6 +1,7 @@
 //! The reader: a validated tree to a [`BoardInfo`].
 
 use arrayvec::ArrayVec;
+use palisade_board::text::before;
 use palisade_board::{BoardInfo, Chosen, Range};
 
 use crate::error::{Error, Problem};
@@ -46,7 +47,7 @@ fn chosen<'a>(tree: &Tree<'a>) -> Result<Chosen<'a>, Error<'a>> {
     let bootargs = match node.property("bootargs") {
         // Some loaders leave the NUL out.
         Some(value) => match core::str::from_utf8(value) {
-            Ok(text) => text.trim_end_matches('\0'),
+            Ok(text) => before(text, 0),
             Err(_) => return Err(node.problem("bootargs", Problem::Text)),
         },
         None => "",

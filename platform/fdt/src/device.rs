@@ -1,6 +1,7 @@
 //! Devices outside PCI, found by their path, and whether they are bus masters.
 
 use arrayvec::ArrayVec;
+use palisade_board::text::before;
 use palisade_board::{BusMaster, PlainDevice, Range};
 
 use crate::error::Error;
@@ -94,12 +95,17 @@ fn share_page(a: &Range, b: &Range) -> bool {
         && page(b.start()) <= page(a.end().wrapping_sub(1))
 }
 
+/// Whether `word`, which is not empty, occurs in a text.
+#[inline(never)]
+fn holds(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|window| window == word.as_bytes())
+}
+
 /// Why a node must be taken for a bus master, if it must.
 fn bus_master(node: &Node<'_, '_>) -> Option<BusMaster> {
-    let name = node.name().split('@').next().unwrap_or_default();
-    let says = |word: &str| {
-        name.contains(word) || node.texts("compatible").any(|text| text.contains(word))
-    };
+    let name = before(node.name(), b'@');
+    let says =
+        |word: &str| holds(name, word) || node.texts("compatible").any(|text| holds(text, word));
     let has = |property: &str| node.property(property).is_some();
     if has("interrupt-controller") && !says("gpio") && !says("pl061")
         || has("#iommu-cells")

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 use fdt::Fdt;
 use fdt::node::FdtNode;
+use palisade_board::text::divide;
 
 use crate::blob::{self, Fault, FaultKind, MAX_DEPTH};
 use crate::cells::Cells;
@@ -62,7 +63,7 @@ impl<'a> Tree<'a> {
         each: &mut dyn FnMut(&Node<'b, 'a>) -> Result<Visit, Error<'a>>,
     ) -> Result<(), Error<'a>> {
         let mut node = Node { chain: ArrayVec::new() };
-        if let Some(root) = self.fdt.find_node("/") {
+        if let Some(root) = self.first(&mut |_| true) {
             node.chain.push(root);
             descend(&mut node, each)?;
         }
@@ -91,8 +92,14 @@ impl<'a> Tree<'a> {
     /// The node of a full path, unit addresses included.
     pub fn node(&self, path: &str) -> Option<Node<'_, 'a>> {
         let mut chain = ArrayVec::<FdtNode<'_, 'a>, MAX_DEPTH>::new();
-        chain.push(self.fdt.find_node("/")?);
-        for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+        chain.push(self.first(&mut |_| true)?);
+        let mut rest = path.strip_prefix('/')?;
+        while !rest.is_empty() {
+            let (name, more) = divide(rest, b'/').unwrap_or((rest, ""));
+            rest = more;
+            if name.is_empty() {
+                continue;
+            }
             let child = chain.last()?.children().find(|child| child.name == name)?;
             chain.try_push(child).ok()?;
         }
@@ -101,7 +108,14 @@ impl<'a> Tree<'a> {
 
     /// The node that has this phandle.
     pub(crate) fn phandle(&self, phandle: u32) -> Option<FdtNode<'_, 'a>> {
-        self.fdt.find_phandle(phandle)
+        let own = |node: &FdtNode<'_, '_>| Cells::new(node.property("phandle")?.value).u32();
+        self.first(&mut |node| own(node) == Some(phandle))
+    }
+
+    /// The node that `wanted` answers true for, first in the tree's order; the root comes first.
+    #[inline(never)]
+    fn first(&self, wanted: &mut dyn FnMut(&FdtNode<'_, 'a>) -> bool) -> Option<FdtNode<'_, 'a>> {
+        self.fdt.all_nodes().find(|node| wanted(node))
     }
 }
 
@@ -231,7 +245,7 @@ impl<'b, 'a> Node<'b, 'a> {
     pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, Error<'a>> {
         let Some(value) = self.property(name) else { return Ok(None) };
         match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
-            Some(text) if !text.contains('\0') => Ok(Some(text)),
+            Some(text) if !text.bytes().any(|byte| byte == 0) => Ok(Some(text)),
             _ => Err(self.problem(name, Problem::Text)),
         }
     }

@@ -1,6 +1,7 @@
 //! The console: the PL011 that `stdout-path` names, else the first one.
 
 use palisade_board::Uart;
+use palisade_board::text::before;
 
 use crate::cells::Cells;
 use crate::error::Error;
@@ -27,7 +28,7 @@ pub(crate) fn read<'a>(tree: &Tree<'a>, gic: u32) -> Result<Option<Uart>, Error<
 fn stdout<'t, 'a>(tree: &'t Tree<'a>) -> Option<Node<'t, 'a>> {
     let chosen = tree.node("/chosen")?;
     let value = chosen.texts("stdout-path").next()?;
-    let path = value.split(':').next()?;
+    let path = before(value, b':');
     if path.starts_with('/') {
         return tree.node(path);
     }

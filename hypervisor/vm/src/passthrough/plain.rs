@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use palisade_board::text::before;
 use palisade_board::{Interrupt, PlainDevice, Range};
 use palisade_hal::lock::Mutex;
 use palisade_hal::{Ipa, PhysAddr};
@@ -283,9 +284,12 @@ fn place<'a>(devices: &'a [PlainDevice<'a>]) -> Result<PlainSet<'a>, PlainRefusa
 pub fn describe_plain(fdt: &mut TreeWriter, set: &PlainSet<'_>) {
     for assigned in &set.devices {
         let path = assigned.device.path.as_str();
-        let name = path.rsplit('/').next().and_then(|name| name.split('@').next());
+        let name = path
+            .bytes()
+            .rposition(|byte| byte == b'/')
+            .and_then(|at| path.get(at.wrapping_add(1)..));
         let Some(first) = assigned.registers.first() else { continue };
-        fdt.begin_at(name.unwrap_or("device"), first.get());
+        fdt.begin_at(before(name.unwrap_or("device"), b'@'), first.get());
         fdt.bytes("compatible", assigned.device.compatible);
         let mut registers = Vec::new();
         for (ipa, range) in assigned.registers.iter().zip(&assigned.device.registers) {
