@@ -15,7 +15,7 @@ pub const UID_WORDS: [u32; 4] = [0x521c_6f7a, 0x1d4b_0e8f, 0x6170_0b9d, 0x6173_6
 
 /// Version of the interface: `major << 16 | minor`. A guest must refuse another major number;
 /// a higher minor number adds calls and flags, and changes none.
-pub const INTERFACE_VERSION: u64 = 0x1_0000;
+pub const INTERFACE_VERSION: u64 = 0x1_0001;
 
 /// `VERSION()` → X1 = [`INTERFACE_VERSION`]. Constant.
 pub const VERSION: u32 = BASE;
@@ -132,14 +132,27 @@ pub const COMMANDS: u32 = BASE + 13;
 /// Errors: `NOT_FOUND`, `INVALID`, `NOT_SUPPORTED`, `HARDWARE`. One command.
 pub const RESUME: u32 = BASE + 14;
 
+/// `GIVE_UP(X1 = IPA, X2 = bytes)` → X1 = the first address not done. Gives RAM back: when the call
+/// returns neither the guest's CPUs nor its devices reach it, whatever they hold in TLBs. What is
+/// given up again stays so. It comes back, zeroed, when the VM starts anew. Whole pages of 4 KiB;
+/// done up to the next multiple of 2 MiB: the guest calls again from X1 on.
+///
+/// Errors: `INVALID` (no whole pages), `OUTSIDE`; `NO_MEMORY` (the hypervisor has no table to split
+/// a block) and `HARDWARE` say nothing about what is out of reach: the guest calls again. At most
+/// 512 pages and one synchronisation.
+pub const GIVE_UP: u32 = BASE + 15;
+
 /// Number of calls of the service, the three general queries apart.
-pub const CALLS: u32 = 15;
+pub const CALLS: u32 = 16;
 
 /// Most records of one `INVALIDATE_BATCH`, and most commands of one `COMMANDS`.
 pub const MAX_BATCH: u64 = 64;
 
 /// Longest range of one `INVALIDATE`, in bytes.
 pub const MAX_RANGE: u64 = 1 << 30;
+
+/// `GIVE_UP` ends at the next multiple of this.
+pub const GIVE_UP_UNIT: u64 = 2 << 20;
 
 /// Largest fault ring, in bytes.
 pub const MAX_RING: u64 = 64 * 1024;

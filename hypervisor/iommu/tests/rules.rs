@@ -39,6 +39,7 @@ fn every_rule_names_a_test_that_exists() {
     let folders = [
         "hypervisor/iommu/tests",
         "hypervisor/smmuv3/tests",
+        "hypervisor/vm/src",
         "hypervisor/vm/tests",
         "tests/host/tests",
     ];

@@ -65,6 +65,7 @@ impl Service {
             call::STREAM_ENTRY => self.stream_entry(x1, x2),
             call::COMMANDS => self.commands(x1, x2, x3),
             call::RESUME => self.resume(x1, x2, x3),
+            call::GIVE_UP => self.give_up(x1, x2),
             _ => Err(Status::NotSupported.into()),
         };
         let (status, [x1, x2, x3]) = match answer {
@@ -347,6 +348,18 @@ impl Service {
         let (stream, _) = state.stalls.swap_remove(index);
         self.iommus.resume(&group, self.owner, stream, tag, response)?;
         Ok(NOTHING)
+    }
+
+    fn give_up(&self, base: u64, bytes: u64) -> Answer {
+        let start = Ipa::new(base);
+        if bytes == 0 || !start.is_aligned(4096) || bytes & 4095 != 0 {
+            return Err(Status::Invalid.into());
+        }
+        let end = base.checked_add(bytes).ok_or(Status::Outside)?;
+        let unit = (base | (call::GIVE_UP_UNIT - 1)).saturating_add(1);
+        let stop = end.min(unit);
+        self.ram.give_up(start, stop - base)?;
+        Ok([stop, 0, 0])
     }
 
     /// Copies the `index`-th structure of a guest's array, once.

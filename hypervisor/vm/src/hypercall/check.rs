@@ -6,7 +6,7 @@ use palisade_iommu::pasid::PasidError;
 use palisade_iommu::sva::AddressSpace;
 use palisade_iommu::{Capabilities, DriverError, Error};
 
-use super::ram::{GuestRam, OutsideRam};
+use super::ram::{GuestRam, Kept, OutsideRam};
 
 /// TCR_EL1 (DDI 0487, D24.2.203): T0SZ \[5:0\], IRGN0 \[9:8\], ORGN0 \[11:10\], SH0 \[13:12\], TG0
 /// \[15:14\], IPS \[34:32\].
@@ -48,6 +48,16 @@ pub(super) fn address_space(
         return Err(Status::Outside);
     }
     Ok((AddressSpace { table, tcr, mair, stalls }, granule))
+}
+
+impl From<Kept> for Outcome {
+    fn from(kept: Kept) -> Self {
+        Self(match kept {
+            Kept::Outside(_) => Status::Outside,
+            Kept::NoMemory => Status::NoMemory,
+            Kept::Hardware => Status::Hardware,
+        })
+    }
 }
 
 impl From<OutsideRam> for Outcome {

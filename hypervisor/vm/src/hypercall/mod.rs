@@ -15,5 +15,5 @@ mod ram;
 mod ring;
 mod service;
 
-pub use ram::{GuestRam, OutsideRam};
+pub use ram::{GuestRam, Kept, OutsideRam};
 pub use service::{Service, ServiceDevice, ServiceFootprint};

@@ -260,11 +260,11 @@ impl GuestMemory {
         let mut gather = Gather::new(&tlb);
         inner.holes = true;
         let iova = Iova::new(ipa.get());
+        // The devices first: what they hold of the guest's, its CPUs may still clean up after.
         let dma = inner.dma.unmap_range(iova, bytes, &mut gather);
-        let cpu = inner.cpu.unmap_range(iova, bytes, &mut gather);
+        let both = dma.and_then(|_| inner.cpu.unmap_range(iova, bytes, &mut gather));
         self.finish(gather)?;
-        dma?;
-        cpu?;
+        both?;
         Ok(())
     }
 

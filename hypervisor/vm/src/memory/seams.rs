@@ -4,11 +4,12 @@ use palisade_iommu::{ContextView, DriverError};
 use palisade_pgtable::{Gather, Prot};
 
 use super::{
+    error::MemoryError,
     guest::GuestMemory,
     map::{Kind, Region},
 };
 use crate::{
-    hypercall::{GuestRam, OutsideRam},
+    hypercall::{GuestRam, Kept, OutsideRam},
     layout,
     pci::BarMap,
 };
@@ -42,6 +43,20 @@ impl GuestRam for GuestMemory {
         match self.is_writable(start, from.len() as u64) && GuestMemory::write(self, start, from) {
             true => Ok(()),
             false => Err(OutsideRam(start)),
+        }
+    }
+
+    fn give_up(&self, start: Ipa, bytes: u64) -> Result<(), Kept> {
+        GuestMemory::give_up(self, start, bytes).map_err(Kept::from)
+    }
+}
+
+impl From<MemoryError> for Kept {
+    fn from(error: MemoryError) -> Self {
+        match error {
+            MemoryError::NotMapped(ipa) | MemoryError::BadRange(ipa, _) => OutsideRam(ipa).into(),
+            MemoryError::Tlb(_) => Self::Hardware,
+            _ => Self::NoMemory,
         }
     }
 }

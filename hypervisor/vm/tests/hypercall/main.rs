@@ -23,7 +23,9 @@ use palisade_iommu::{
     StreamState,
 };
 
-use palisade_vm::hypercall::{GuestRam, OutsideRam, Service, ServiceDevice, ServiceFootprint};
+use palisade_vm::hypercall::{
+    GuestRam, Kept, OutsideRam, Service, ServiceDevice, ServiceFootprint,
+};
 
 const RAM: u64 = 0x4000_0000;
 const BYTES: u64 = 0x10_0000;
@@ -69,6 +71,11 @@ impl GuestRam for Ram {
         let range = Self::range(start, from.len())?;
         self.0.lock().unwrap().0[range].copy_from_slice(from);
         Ok(())
+    }
+    // As a memory whose tables have run out beyond its first half.
+    fn give_up(&self, start: Ipa, bytes: u64) -> Result<(), Kept> {
+        let range = Self::range(start, bytes as usize)?;
+        if range.end as u64 > BYTES / 2 { Err(Kept::NoMemory) } else { Ok(()) }
     }
 }
 
@@ -165,7 +172,7 @@ fn root_of(reach: Reach) -> Option<u64> {
 #[test]
 fn discovery() {
     let house = house();
-    assert_eq!(house.call(call::VERSION, &[]), (Status::Success, [0x1_0000, 0, 0]));
+    assert_eq!(house.call(call::VERSION, &[]), (Status::Success, [0x1_0001, 0, 0]));
     assert_eq!(house.service.handle(call::UID, [0; 6])[0], 0x521c_6f7a);
     for function in call::BASE..call::BASE + call::CALLS {
         assert_eq!(house.does(call::FEATURES, &[u64::from(function)]), Status::Success);
@@ -393,6 +400,57 @@ fn an_entry_of_its_own_is_every_streams() {
     house.ram.put(RAM + 64, &(0x06u64 | 24 << 32).to_le_bytes());
     assert_eq!(house.call(call::COMMANDS, &[24, RAM + 64, 1]), (Status::Success, [1, 0, 0]));
     assert_eq!(house.does(call::STAGE1_DISABLE, &[24]), Status::Success);
+}
+
+#[test]
+fn what_is_given_up_is_whole_pages_of_its_own_and_bounded() {
+    let house = house();
+    for (base, bytes, status) in [
+        (RAM, 0, Status::Invalid),
+        (RAM + 8, 4096, Status::Invalid),
+        (RAM, 100, Status::Invalid),
+        (RAM - 4096, 4096, Status::Outside),
+        (RAM + BYTES - 4096, 8192, Status::Outside),
+        (!4095, 4096, Status::Outside),
+        (!4095, 8192, Status::Outside),
+        (RAM + BYTES / 2, 4096, Status::NoMemory),
+    ] {
+        assert_eq!(house.does(call::GIVE_UP, &[base, bytes]), status, "{base:#x} {bytes:#x}");
+    }
+    let page = RAM + 0x3000;
+    assert_eq!(house.call(call::GIVE_UP, &[page, 4096]), (Status::Success, [page + 4096, 0, 0]));
+    // No farther than the next multiple of the unit, whatever is asked.
+    let ram = Arc::new(Endless(Mutex::default()));
+    let (iommus, view) = (house.iommus.clone(), Arc::new(PhysicalView));
+    let service = Service::new(iommus, house.owner, ram.clone(), view, 39, 16);
+    let (mut at, end) = (RAM + 0x1f_e000, RAM + 0x60_1000);
+    while at < end {
+        let [status, next, ..] = service.handle(call::GIVE_UP, [at, end - at, 0, 0, 0, 0]);
+        assert_eq!(Status::from_register(status), Some(Status::Success));
+        at = next;
+    }
+    let (unit, parts) = (call::GIVE_UP_UNIT, ram.0.lock().unwrap());
+    let wanted = [(0x1f_e000, 0x2000), (unit, unit), (2 * unit, unit), (3 * unit, 0x1000)];
+    assert_eq!(*parts, wanted.map(|(offset, bytes)| (RAM + offset, bytes)));
+}
+
+/// RAM everywhere, which notes what is given up.
+struct Endless(Mutex<Vec<(u64, u64)>>);
+
+impl GuestRam for Endless {
+    fn contains(&self, _start: Ipa, _bytes: u64) -> bool {
+        true
+    }
+    fn read(&self, _start: Ipa, _to: &mut [u8]) -> Result<(), OutsideRam> {
+        Ok(())
+    }
+    fn write(&self, _start: Ipa, _from: &[u8]) -> Result<(), OutsideRam> {
+        Ok(())
+    }
+    fn give_up(&self, start: Ipa, bytes: u64) -> Result<(), Kept> {
+        self.0.lock().unwrap().push((start.get(), bytes));
+        Ok(())
+    }
 }
 
 fn raw(stream: u32, address: u64, stage2: bool) -> Raw {
