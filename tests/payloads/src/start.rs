@@ -73,6 +73,11 @@ pub fn step_over_faults() {
     STEP_OVER.store(true, Ordering::Relaxed);
 }
 
+/// From now on they are the end again.
+pub fn end_at_faults() {
+    STEP_OVER.store(false, Ordering::Relaxed);
+}
+
 /// How many instructions were stepped over.
 pub fn stepped() -> u64 {
     STEPPED.load(Ordering::Relaxed)

@@ -33,6 +33,8 @@ const TRANSLATION: u64 = 0x10;
 /// How the guest says what it wants, in one of the two ways.
 struct Way {
     name: &'static str,
+    /// The page that the guest gives up.
+    given: usize,
     /// Begins with space 0.
     begin: &'static [&'static str],
     invalidate: &'static str,
@@ -51,6 +53,7 @@ struct Way {
 const WAYS: [Way; 2] = [
     Way {
         name: "hypervisor-table",
+        given: 6,
         begin: &["enable", "bind 0"],
         invalidate: "invalidate 0",
         invalidate_many: "invalidate-many 0",
@@ -62,6 +65,7 @@ const WAYS: [Way; 2] = [
     },
     Way {
         name: "guest-table",
+        given: 7,
         begin: &["entry 0"],
         invalidate: "forget 0",
         invalidate_many: "forget-many 0",
@@ -95,7 +99,7 @@ fn va(page: u64) -> u64 {
 pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()> {
     session.ready(VM, Duration::from_secs(60))?;
     let mut guest = Guest { session, data: Vec::new(), seed: job.seed, patterns: 0 };
-    for page in 0..6 {
+    for page in 0..8 {
         let ipa = field(&guest.say(&format!("data {page}"))?, "a").context("no address")?;
         let pa = guest.session.records.physical(VM, ipa).context("no RAM reported")?;
         guest.data.push((ipa, pa));
@@ -230,6 +234,8 @@ impl Guest<'_> {
 
         check("dma-makes-no-exit", self.stream()?);
 
+        check("given-up-page-is-out-of-reach", self.give_up(way.given)?);
+
         let held = self.load(0)?;
         self.say(way.exit)?;
         check("exited-reaches-nothing", self.arrives(held, None)?);
@@ -313,26 +319,60 @@ impl Guest<'_> {
 
     /// A page whose IPA the VM does not have: the hypervisor hears of it, the guest does not.
     fn outside(&mut self) -> Result<(bool, Value)> {
+        let (charged, event, told) = self.charged(3)?;
+        let evidence = json!({
+            "iova": format!("{:#x}", va(3)), "ipa": format!("{OUTSIDE:#x}"),
+            "event": event, "told_to_the_guest": told,
+        });
+        Ok((charged && told == 0, evidence))
+    }
+
+    /// A page that CPU and device have just written to is given up; then neither reaches it.
+    fn give_up(&mut self, given: usize) -> Result<(bool, Value)> {
+        self.map(0, 4, given)?;
+        self.say(&format!("fill {given} 0x5a5a5a5a"))?;
+        let held = self.load(0)?;
+        self.store(4)?;
+        let before = self.read(given)?;
+        let touched = field(&self.say(&format!("touch {given} 0x1111"))?, "a");
+        let by_cpu = self.read(given)?;
+        let worked = holds(&before, held) && touched == Some(0) && before != by_cpu;
+
+        self.say(&format!("give {given}"))?;
+        self.load(0)?;
+        let (charged, event, told) = self.charged(4)?;
+        let faulted = field(&self.say(&format!("touch {given} 0x2222"))?, "a");
+        let after = self.read(given)?;
+        let evidence = json!({
+            "page": format!("{:#x}", self.data[given].1),
+            "written_by_the_device_before": hex(&before),
+            "and_by_the_cpu": hex(&by_cpu),
+            "after_both_tried_again": hex(&after),
+            "event": event, "told_to_the_guest": told, "aborts_of_the_cpu": faulted,
+        });
+        let out = after == by_cpu && charged && told == 0 && faulted == Some(1);
+        Ok((worked && out, evidence))
+    }
+
+    /// A write of the device that stage 2 stops: whether the hypervisor charges the VM, its
+    /// record, and how many the guest is told of.
+    fn charged(&mut self, page: u64) -> Result<(bool, Option<Value>, u64)> {
         let mark = self.session.records.count();
-        self.faults(3)?;
-        self.store(3)?;
+        self.faults(page)?;
+        self.store(page)?;
         let deadline = Instant::now() + Duration::from_secs(5);
         let ours =
-            |record: &&Value| number(record, "address").is_some_and(|at| at & !0xfff == va(3));
+            |record: &&Value| number(record, "address").is_some_and(|at| at & !0xfff == va(page));
         while !self.session.records.since(mark, "fault").any(|record| ours(&record)) {
             if !self.session.pump(deadline)? || Instant::now() >= deadline {
                 break;
             }
         }
         let event = self.session.records.since(mark, "fault").find(ours).cloned();
-        let [_, told, _] = self.faults(3)?;
+        let [_, told, _] = self.faults(page)?;
         let charged = event.as_ref().is_some_and(|event| {
             text(event, "vm") == Some(VM) && text(event, "kind") == Some("F_TRANSLATION")
         });
-        let evidence = json!({
-            "iova": format!("{:#x}", va(3)), "ipa": format!("{OUTSIDE:#x}"),
-            "event": event, "told_to_the_guest": told,
-        });
-        Ok((charged && told == 0, evidence))
+        Ok((charged, event, told))
     }
 }

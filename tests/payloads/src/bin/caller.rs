@@ -30,6 +30,8 @@ static DONE: AtomicBool = AtomicBool::new(false);
 static SPACES: [Space; 4] = [const { Space::new() }; 4];
 /// What structures are read from, and what changes all the time.
 static SCRATCH: [Page; 4] = [const { Page::new() }; 4];
+/// Given up again and again.
+static SPARE: Page = Page::new();
 
 fn main(platform: &Platform<'_>) {
     let seed = argument(platform.bootargs, "seed").unwrap_or(1);
@@ -113,6 +115,7 @@ fn arguments(random: &mut Random, function: u32) -> [u64; 6] {
         call::CONTEXTS_ENABLE => [DEVICE, 0, 2, 0, 0, 0],
         call::STREAM_ENTRY => [DEVICE, page, 0, 0, 0, 0],
         call::COMMANDS => [DEVICE, page, random.below(66), 0, 0, 0],
+        call::GIVE_UP => [SPARE.address() as u64, 4096, 0, 0, 0, 0],
         _ => [DEVICE, 0, random.below(3), 0, 0, 0],
     }
 }

@@ -12,7 +12,7 @@ use palisade_payloads::memory::{Page, barrier, read64, write64};
 use palisade_payloads::pci::Bus;
 use palisade_payloads::platform::Platform;
 use palisade_payloads::stage1::{MAIR, Space, TCR};
-use palisade_payloads::{payload, println};
+use palisade_payloads::{payload, println, start};
 
 payload!(main);
 
@@ -20,7 +20,7 @@ payload!(main);
 const DEVICE: u64 = 8;
 
 static SPACES: [Space; 2] = [const { Space::new() }; 2];
-static DATA: [Page; 6] = [const { Page::new() }; 6];
+static DATA: [Page; 8] = [const { Page::new() }; 8];
 static RING: Page = Page::new();
 /// Our own context descriptor, entry and commands.
 static DESCRIPTOR: Page = Page::new();
@@ -79,6 +79,21 @@ fn obey(
         "fill" => {
             DATA.get(number()? as usize)?.fill(number()? as u32);
             DONE
+        }
+        "give" => {
+            let page = DATA.get(number()? as usize)?.address() as u64;
+            Some(ask(call::GIVE_UP, [page, 4096, 0, 0, 0, 0]))
+        }
+        // A write of ours, and whether it faulted.
+        "touch" => {
+            let page = DATA.get(number()? as usize)?.address();
+            let before = start::stepped();
+            start::step_over_faults();
+            // SAFETY: inside our own page, aligned; a fault is stepped over.
+            unsafe { write64(page, number()?) };
+            barrier();
+            start::end_at_faults();
+            Some(Ok([start::stepped() - before, 0, 0]))
         }
         "map" => {
             SPACES.get(number()? as usize)?.set(number()?, Some(number()?));
