@@ -58,6 +58,7 @@ fn interactive(options: &RunOptions) -> Result<Option<RunOptions>> {
     let drive = format!("-drive=file={},if=none,id=own,format=raw", disk.display());
     let (flag, value) = drive.split_once('=').unwrap_or_default();
     eprintln!("A shell on the guest follows; 'poweroff -f' ends it, and so does Ctrl-A x.");
+    eprintln!("Ctrl-A o opens the hypervisor's own prompt: vms, posture, faults, stats, detach …");
     Ok(Some(RunOptions {
         scenario: None,
         kernel: Some("debian:kernel".into()),

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::console::Screen;
 use crate::drive::Job;
+use crate::drive::keys::{ESCAPE, Keys, Meaning};
 use crate::outcome::{Check, Outcome};
 use crate::record::{Records, text};
 use crate::session::{Session, Stop};
@@ -43,9 +44,6 @@ impl GuestEnd {
         }
     }
 }
-
-/// The escape key of the console: Ctrl-A, then x to leave, Ctrl-A to send it.
-const ESCAPE: u8 = 1;
 
 /// Runs the job's only VM with our standard input as its console's input.
 #[must_use]
@@ -84,23 +82,26 @@ pub fn guest(job: &Job, screen: Box<dyn Screen>) -> (GuestEnd, Outcome) {
 }
 
 fn converse(session: &mut Session) -> Result<()> {
-    let keys = keyboard();
-    let mut escaped = false;
+    let (board, mut keys) = (keyboard(), Keys::default());
     loop {
-        match keys.try_recv() {
+        match board.try_recv() {
             Ok(bytes) => {
                 let mut plain = Vec::with_capacity(bytes.len());
-                for byte in bytes {
-                    match (escaped, byte) {
-                        (true, b'x') => return Err(Stop::Interrupted.into()),
-                        (false, ESCAPE) => escaped = true,
-                        (_, byte) => {
-                            escaped = false;
-                            plain.push(byte);
+                for meaning in bytes.into_iter().filter_map(|key| keys.take(key)) {
+                    match meaning {
+                        Meaning::Guest(byte) => plain.push(byte),
+                        Meaning::Leave => return Err(Stop::Interrupted.into()),
+                        Meaning::Line(mut line) => {
+                            eprintln!();
+                            line.push(b'\n');
+                            session.prompt(&line);
                         }
+                        Meaning::Show(text) => eprint!("{text}"),
                     }
                 }
-                session.send(0, &plain);
+                if !plain.is_empty() {
+                    session.send(0, &plain);
+                }
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
         }

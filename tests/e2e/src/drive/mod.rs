@@ -9,6 +9,7 @@ mod guest;
 mod honest;
 mod isolation;
 mod job;
+mod keys;
 mod linux;
 mod operator;
 mod reassign;
