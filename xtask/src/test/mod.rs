@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything there is to test, and one line with the sum.
 
 mod host;
+mod kernels;
 mod long;
 mod on_target;
 mod planted;

@@ -1,0 +1,195 @@
+//! `run --kernel` with images as they are shipped: packed, flat, broken; and what its exit status
+//! then says.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use palisade_e2e::console::say;
+use palisade_e2e::interrupt;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+use crate::bundle::Images as _;
+use crate::debian;
+use crate::image::Payloads;
+use crate::test::run::announce;
+use crate::test::tally::Tally;
+use crate::workspace::Workspace;
+
+/// What a Linux is told, and says when it was.
+const LINUX: &[&str] = &[
+    "--initrd",
+    "debian:initramfs",
+    "--append",
+    "console=ttyAMA0 quiet palisade.jobs=cpus palisade.cpus=2",
+    "--vcpus",
+    "2",
+];
+const UP: &str = "job cpus: ok 2 online";
+/// A branch to itself, and an instruction that is none: code of flat images.
+const FOR_EVER: u32 = 0x1400_0000;
+const UNDEFINED: u32 = 1;
+
+/// One image.
+struct Case {
+    name: &'static str,
+    /// Makes its bytes.
+    image: fn(&Sources) -> Result<Vec<u8>>,
+    /// More words of the command.
+    words: &'static [&'static str],
+    /// The exit status.
+    status: i32,
+    /// What the guest says on standard output.
+    guest: &'static str,
+    /// What is said on standard error.
+    errors: &'static str,
+}
+
+/// Where images come from.
+struct Sources {
+    kernel: PathBuf,
+    hello: PathBuf,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "kernel-gz",
+        image: |sources| gz(&read(&sources.kernel)?),
+        words: LINUX,
+        status: 0,
+        guest: UP,
+        errors: "the guest powered off",
+    },
+    Case {
+        name: "kernel-zboot",
+        image: |sources| Ok(zboot(&zst(&read(&sources.kernel)?))),
+        words: LINUX,
+        status: 0,
+        guest: UP,
+        errors: "the guest powered off",
+    },
+    Case {
+        name: "flat-zst",
+        image: |sources| Ok(zst(&read(&sources.hello)?)),
+        words: &["--append", "words of ours", "--memory", "4MiB"],
+        status: 0,
+        guest: "hello from 0x40000000, 4096 KiB, \"words of ours\"",
+        errors: "the guest powered off",
+    },
+    Case {
+        name: "flat-that-crashes",
+        image: |_| Ok(UNDEFINED.to_le_bytes().to_vec()),
+        words: &["--memory", "4MiB"],
+        status: 3,
+        guest: "",
+        errors: "the guest crashed",
+    },
+    Case {
+        name: "flat-for-ever",
+        image: |_| Ok(FOR_EVER.to_le_bytes().to_vec()),
+        words: &["--memory", "4MiB", "--timeout", "5"],
+        status: 124,
+        guest: "",
+        errors: "time-out",
+    },
+    Case {
+        name: "xz-is-refused",
+        image: |_| Ok(b"\xfd7zXZ\0\0\x04 and more".to_vec()),
+        words: &[],
+        status: 1,
+        guest: "",
+        errors: "xz data",
+    },
+    Case {
+        name: "elf-is-refused",
+        image: |_| Ok(b"\x7fELF\x02\x01\x01 and more".to_vec()),
+        words: &[],
+        status: 1,
+        guest: "",
+        errors: "an ELF program",
+    },
+];
+
+/// Runs the cases whose names hold `only`.
+pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(only)).collect();
+    if cases.is_empty() {
+        return Ok(tally);
+    }
+    let hello = Payloads { workspace }.payload("hello")?;
+    let sources = Sources { kernel: debian::files()?.kernel, hello };
+    for case in cases {
+        if interrupt::asked() {
+            anyhow::bail!("interrupted");
+        }
+        let start = Instant::now();
+        let why = play(case, &sources).unwrap_or_else(|error| format!("{error:#}"));
+        announce(case.name, why.is_empty(), start);
+        if !why.is_empty() {
+            say(&why);
+        }
+        tally += Tally::one(why.is_empty());
+    }
+    Ok(tally)
+}
+
+/// Runs one case as anybody would; an empty answer is a pass.
+fn play(case: &Case, sources: &Sources) -> Result<String> {
+    let folder = tempfile::Builder::new().prefix("palisade-kernel-").tempdir()?;
+    let image = folder.path().join("image");
+    std::fs::write(&image, (case.image)(sources)?)?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(["run", "--kernel"])
+        .arg(&image)
+        .args(case.words)
+        .stdin(Stdio::null())
+        .output()
+        .context("we do not start once more")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let status = output.status.code();
+    // The hypervisor's own lines are on the other stream.
+    let alone = !said.contains(" INFO ") && (!case.guest.is_empty() || said.is_empty());
+    let right = status == Some(case.status)
+        && said.contains(case.guest)
+        && errors.contains(case.errors)
+        && alone;
+    if right {
+        return Ok(String::new());
+    }
+    Ok(format!("status {status:?}\n--- standard output\n{said}\n--- standard error\n{errors}\n---"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+fn gz(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(bytes)?;
+    Ok(packed.finish()?)
+}
+
+fn zst(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Uncompressed)
+}
+
+/// An EFI zboot image around zstd data.
+fn zboot(payload: &[u8]) -> Vec<u8> {
+    const HEADER: u32 = 512;
+    let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut image = Vec::new();
+    image.extend_from_slice(b"MZ\0\0zimg");
+    image.extend_from_slice(&HEADER.to_le_bytes());
+    image.extend_from_slice(&size.to_le_bytes());
+    image.resize(24, 0);
+    image.extend_from_slice(b"zstd22");
+    image.resize(HEADER as usize, 0);
+    image.extend_from_slice(payload);
+    image
+}
