@@ -1,5 +1,7 @@
 //! The archive: cpio in its "new ASCII" format (newc), read in place.
 
+use alloc::boxed::Box;
+
 use arrayvec::ArrayVec;
 
 use crate::error::{Error, Problem};
@@ -32,8 +34,8 @@ pub struct Archive<'a> {
     size: usize,
 }
 
-const fn fail<'a, T>(file: &'a str, problem: Problem<'a>) -> Result<T, Error<'a>> {
-    Err(Error { file, vm: "", field: "", problem })
+fn fail<'a, T>(file: &'a str, problem: Problem<'a>) -> Result<T, Box<Error<'a>>> {
+    Err(Error::new(file, "", "", problem))
 }
 
 /// Field `index` of a header: eight hexadecimal digits.
@@ -52,7 +54,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong, with file or offset.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error<'a>> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Box<Error<'a>>> {
         let mut files = ArrayVec::<File<'a>, MAX_FILES>::new();
         let mut at = 0usize;
         loop {

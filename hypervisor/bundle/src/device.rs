@@ -1,5 +1,7 @@
 //! A device that a manifest gives to a VM.
 
+use alloc::boxed::Box;
+
 use palisade_fdt::Node;
 
 use crate::error::{Error, Problem};
@@ -51,7 +53,7 @@ impl<'a> Device<'a> {
         node: &Node<'_, 'a>,
         context: Context<'a>,
         guest: u16,
-    ) -> Result<Self, Error<'a>> {
+    ) -> Result<Self, Box<Error<'a>>> {
         let mut pci = None;
         let mut path = None;
         let mut device = Self {

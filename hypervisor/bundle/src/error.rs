@@ -1,5 +1,6 @@
 //! What can be wrong with a bundle: file, VM and field first.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use palisade_fdt::Fault;
@@ -15,6 +16,20 @@ pub struct Error<'a> {
     pub field: &'a str,
     /// What is wrong.
     pub problem: Problem<'a>,
+}
+
+impl<'a> Error<'a> {
+    /// In a box: every step of reading hands it up, and it is long.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn new(
+        file: &'a str,
+        vm: &'a str,
+        field: &'a str,
+        problem: Problem<'a>,
+    ) -> Box<Self> {
+        Box::new(Self { file, vm, field, problem })
+    }
 }
 
 impl core::error::Error for Error<'_> {}

@@ -7,9 +7,11 @@
 //! ```
 //! What is wrong with the archive or with the manifest as a whole is an error
 //! of [`Bundle::parse`]; what is wrong with one VM is kept in that VM's
-//! [`Entry`], so that the others can run. Nothing is copied.
+//! [`Entry`], so that the others can run. Nothing is copied; an error takes a box.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod archive;
 mod device;

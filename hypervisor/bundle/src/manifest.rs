@@ -1,5 +1,7 @@
 //! The whole bundle.
 
+use alloc::boxed::Box;
+
 use arrayvec::ArrayVec;
 use palisade_fdt::Tree;
 
@@ -21,7 +23,7 @@ pub struct Entry<'a> {
     /// Its name.
     pub name: &'a str,
     /// What it is, or the first thing that is wrong with it.
-    pub vm: Result<Vm<'a>, Error<'a>>,
+    pub vm: Result<Vm<'a>, Box<Error<'a>>>,
 }
 
 /// A validated bundle. Everything in it is borrowed from the archive's bytes.
@@ -31,8 +33,8 @@ pub struct Bundle<'a> {
     entries: ArrayVec<Entry<'a>, MAX_VMS>,
 }
 
-const fn whole<'a>(field: &'a str, problem: Problem<'a>) -> Error<'a> {
-    Error { file: MANIFEST, vm: "", field, problem }
+fn whole<'a>(field: &'a str, problem: Problem<'a>) -> Box<Error<'a>> {
+    Error::new(MANIFEST, "", field, problem)
 }
 
 impl<'a> Bundle<'a> {
@@ -42,11 +44,11 @@ impl<'a> Bundle<'a> {
     ///
     /// # Errors
     /// What is wrong with the archive or the manifest as a whole.
-    pub fn parse(bytes: &'a [u8], cores: usize) -> Result<Self, Error<'a>> {
+    pub fn parse(bytes: &'a [u8], cores: usize) -> Result<Self, Box<Error<'a>>> {
         let archive = Archive::parse(bytes)?;
         let Some(file) = archive.file(MANIFEST) else {
             let problem = Problem::NoSuchFile(MANIFEST);
-            return Err(Error { file: "", vm: "", field: "", problem });
+            return Err(Error::new("", "", "", problem));
         };
         let tree = Tree::new(file.data).map_err(|fault| whole("", Problem::Malformed(fault)))?;
         let entries = read(&tree, &archive, cores)?;
@@ -68,7 +70,7 @@ fn read<'a>(
     tree: &Tree<'a>,
     archive: &Archive<'a>,
     cores: usize,
-) -> Result<ArrayVec<Entry<'a>, MAX_VMS>, Error<'a>> {
+) -> Result<ArrayVec<Entry<'a>, MAX_VMS>, Box<Error<'a>>> {
     let Some(root) = tree.node("/") else { return Err(whole("", Problem::Version)) };
     if !root.compatible(&[COMPATIBLE]) {
         return Err(whole("compatible", Problem::Version));
@@ -92,7 +94,7 @@ fn read<'a>(
             if name.len() > MAX_NAME || entries.iter().any(|entry| entry.name == name) {
                 let problem =
                     if name.len() > MAX_NAME { Problem::Text(name) } else { Problem::Twice };
-                return Err(Error { file: MANIFEST, vm: name, field: "name", problem });
+                return Err(Error::new(MANIFEST, name, "name", problem));
             }
             let vm = vm::read(node, archive).and_then(|vm| admit(vm, &entries, &mut left));
             match entries.try_push(Entry { name, vm }) {
@@ -108,7 +110,7 @@ fn read<'a>(
 }
 
 /// Checks a VM against those before it and gives it its cores.
-fn admit<'a>(vm: Vm<'a>, before: &[Entry<'a>], left: &mut usize) -> Result<Vm<'a>, Error<'a>> {
+fn admit<'a>(vm: Vm<'a>, before: &[Entry<'a>], left: &mut usize) -> Result<Vm<'a>, Box<Error<'a>>> {
     let context = vm::Context { vm: vm.name };
     for device in &vm.devices {
         for other in before.iter().filter_map(|entry| entry.vm.as_ref().ok()) {

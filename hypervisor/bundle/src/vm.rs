@@ -1,5 +1,7 @@
 //! A VM as the manifest describes it.
 
+use alloc::boxed::Box;
+
 use arrayvec::ArrayVec;
 use palisade_fdt::{Cells, Node};
 
@@ -62,28 +64,28 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) const fn error(self, field: &'a str, problem: Problem<'a>) -> Error<'a> {
-        Error { file: MANIFEST, vm: self.vm, field, problem }
+    pub(crate) fn error(self, field: &'a str, problem: Problem<'a>) -> Box<Error<'a>> {
+        Error::new(MANIFEST, self.vm, field, problem)
     }
 
     /// A value of one cell.
-    pub(crate) fn u32(self, field: &'a str, value: &'a [u8]) -> Result<u32, Error<'a>> {
+    pub(crate) fn u32(self, field: &'a str, value: &'a [u8]) -> Result<u32, Box<Error<'a>>> {
         match value.len() {
-            4 => Cells::new(value).u32().ok_or(self.error(field, Problem::Type)),
+            4 => Cells::new(value).u32().ok_or_else(|| self.error(field, Problem::Type)),
             _ => Err(self.error(field, Problem::Type)),
         }
     }
 
     /// A value of two cells.
-    pub(crate) fn u64(self, field: &'a str, value: &'a [u8]) -> Result<u64, Error<'a>> {
+    pub(crate) fn u64(self, field: &'a str, value: &'a [u8]) -> Result<u64, Box<Error<'a>>> {
         match value.len() {
-            8 => Cells::new(value).number(2).ok_or(self.error(field, Problem::Type)),
+            8 => Cells::new(value).number(2).ok_or_else(|| self.error(field, Problem::Type)),
             _ => Err(self.error(field, Problem::Type)),
         }
     }
 
     /// A value that is one text.
-    pub(crate) fn text(self, field: &'a str, value: &'a [u8]) -> Result<&'a str, Error<'a>> {
+    pub(crate) fn text(self, field: &'a str, value: &'a [u8]) -> Result<&'a str, Box<Error<'a>>> {
         match core::str::from_utf8(value).ok().and_then(|text| text.strip_suffix('\0')) {
             Some(text) if !text.bytes().any(|byte| byte == 0) => Ok(text),
             _ => Err(self.error(field, Problem::Type)),
@@ -97,7 +99,7 @@ impl<'a> Context<'a> {
         value: u64,
         least: u64,
         most: u64,
-    ) -> Result<u64, Error<'a>> {
+    ) -> Result<u64, Box<Error<'a>>> {
         if (least..=most).contains(&value) {
             Ok(value)
         } else {
@@ -123,7 +125,10 @@ struct Draft<'a> {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub(crate) fn read<'a>(node: &Node<'_, 'a>, archive: &Archive<'a>) -> Result<Vm<'a>, Error<'a>> {
+pub(crate) fn read<'a>(
+    node: &Node<'_, 'a>,
+    archive: &Archive<'a>,
+) -> Result<Vm<'a>, Box<Error<'a>>> {
     let name = node.name();
     let context = Context { vm: name };
     let mut draft = Draft::default();
@@ -157,7 +162,7 @@ fn property<'a>(
     archive: &Archive<'a>,
     field: &'a str,
     value: &'a [u8],
-) -> Result<(), Error<'a>> {
+) -> Result<(), Box<Error<'a>>> {
     let file = || {
         let name = context.text(field, value)?;
         match archive.file(name) {
@@ -209,7 +214,7 @@ fn add_device<'a>(
     draft: &mut Draft<'a>,
     context: Context<'a>,
     node: &Node<'_, 'a>,
-) -> Result<(), Error<'a>> {
+) -> Result<(), Box<Error<'a>>> {
     let name = node.name();
     let rest = name.strip_prefix("device").map(str::as_bytes);
     if !matches!(rest, Some([] | [b'@', ..])) {
@@ -238,7 +243,7 @@ fn add_device<'a>(
 }
 
 /// What only the whole can show.
-fn check<'a>(vm: &Vm<'a>, context: Context<'a>) -> Result<(), Error<'a>> {
+fn check<'a>(vm: &Vm<'a>, context: Context<'a>) -> Result<(), Box<Error<'a>>> {
     const READONLY: &str = "readonly";
     let end = RAM_BASE.saturating_add(vm.memory);
     for (index, range) in vm.readonly.iter().enumerate() {

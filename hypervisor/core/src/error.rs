@@ -33,7 +33,7 @@ pub(crate) enum Error {
     BundlePlace(u64, u64),
     /// The bundle is damaged as a whole.
     #[error("{0}")]
-    Bundle(palisade_bundle::Error<'static>),
+    Bundle(alloc::boxed::Box<palisade_bundle::Error<'static>>),
     /// The machine refused.
     #[error("machine: {0}")]
     Machine(#[from] MachineError),

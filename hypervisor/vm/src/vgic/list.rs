@@ -22,12 +22,19 @@ struct Slot {
 }
 
 /// A vCPU's list registers.
-#[derive(Default)]
 pub(super) struct Lists {
     slots: [Slot; MAX_LRS],
     /// Some active interrupts found no register.
     evicted: bool,
     control: MaintenanceControl,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        // One empty slot, copied: the array's own default writes sixteen.
+        let slots = [Slot::default(); MAX_LRS];
+        Self { slots, evicted: false, control: MaintenanceControl::default() }
+    }
 }
 
 /// An interrupt that wants a register; the order is urgency.
