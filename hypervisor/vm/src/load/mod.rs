@@ -1,6 +1,7 @@
 //! What a VM finds in its memory when it starts: kernel, initrd, device tree.
 //!
-//! [`place`] decides where, [`tree`] writes the device tree with [`TreeWriter`], [`load`] does both and copies.
+//! [`place`] decides where, [`tree`] writes the device tree with [`TreeWriter`], [`load`] does both
+//! and copies.
 
 mod copy;
 mod place;
@@ -10,4 +11,4 @@ mod writer;
 pub use copy::{Boot, Images, load};
 pub use place::{LoadError, Placement, place};
 pub use tree::{Machine, tree};
-pub use writer::{TreeError, TreeWriter};
+pub use writer::TreeWriter;

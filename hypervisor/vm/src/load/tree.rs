@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use palisade_gic::Version;
 
-use super::writer::{TreeError, TreeWriter};
+use super::writer::TreeWriter;
 use crate::layout::{
     CPU_INTERFACE, CPU_INTERFACE_BYTES, DISTRIBUTOR, DISTRIBUTOR_BYTES, ITS, ITS_BYTES,
     PHYSICAL_TIMER, RAM, REDISTRIBUTORS, UART, UART_BYTES, UART_CLOCK, UART_INTID, VIRTUAL_TIMER,
@@ -54,7 +54,7 @@ pub struct Machine<'a> {
 ///
 /// # Errors
 /// A text with a NUL in it.
-pub fn tree(machine: &Machine<'_>) -> Result<Vec<u8>, TreeError> {
+pub fn tree(machine: &Machine<'_>) -> Result<Vec<u8>, vm_fdt::Error> {
     let mut fdt = TreeWriter::new();
     fdt.begin("");
     fdt.text("compatible", "palisade,virt-1");
