@@ -57,7 +57,7 @@ pub fn hypervisor_elf(workspace: &Workspace, board: Board) -> Result<PathBuf> {
 
 /// The program for QEMU that has every page-table format.
 pub fn all_formats_elf(workspace: &Workspace) -> Result<PathBuf> {
-    workspace.build("palisade-qemu-virt", "palisade-qemu-virt-all-formats")
+    workspace.build_with("palisade-qemu-virt", "palisade-qemu-virt-all-formats", &["all-formats"])
 }
 
 /// Its flat image.

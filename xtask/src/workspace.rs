@@ -102,11 +102,16 @@ impl Workspace {
 
     /// Builds a package for the target and gives the file of one of its programs.
     pub fn build(&self, package: &str, program: &str) -> Result<PathBuf> {
+        self.build_with(package, program, &[])
+    }
+
+    /// The same for a program that asks for features of its package.
+    pub fn build_with(&self, package: &str, program: &str, features: &[&str]) -> Result<PathBuf> {
         let _step = crate::progress::step(&format!("building {program}"));
         let arguments = ["build", "--quiet", "--release", "--package", package, "--bin", program];
         let status = cargo()
             .args(arguments)
-            .args(["--target", TARGET])
+            .args(["--target", TARGET, "--features", &features.join(",")])
             .current_dir(&self.root)
             .status()
             .context("cargo does not start")?;

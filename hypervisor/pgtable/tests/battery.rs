@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{GRANULES, Machine, config, sizes};
+use common::{GRANULES, Machine, config, few, granules, sizes};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{
     Config, Error, FormatId, Prot, Quirks, SIZES_4K, SIZES_64K, SelfTest, View, alloc,
@@ -69,28 +69,28 @@ fn matrix_of_126_tables() {
     let machine = Machine::new(4096);
     let mut tables = 0;
     for format in [FormatId::Arm64LpaeS1, FormatId::Arm64LpaeS2] {
-        for granule in GRANULES {
-            for ias in BITS {
-                for oas in BITS.into_iter().filter(|&oas| oas >= ias) {
+        for granule in few(GRANULES) {
+            for ias in few(BITS) {
+                for oas in few(BITS.into_iter().filter(|&oas| oas >= ias)) {
                     battery(&machine, &config(format, granule, ias, oas));
                     tables += 1;
                 }
             }
         }
     }
-    assert_eq!(tables, 126);
+    assert_eq!(tables, if cfg!(miri) { 12 } else { 126 });
 }
 
 #[test]
 fn every_input_size() {
     let machine = Machine::new(4096);
     for format in [FormatId::Arm64LpaeS1, FormatId::Arm64LpaeS2] {
-        for granule in GRANULES {
-            for ias in 30..=48 {
+        for &granule in granules() {
+            for ias in few(30..=48) {
                 battery(&machine, &config(format, granule, ias, 48));
             }
         }
-        for ias in 49..=52 {
+        for ias in few(49..=52) {
             battery(&machine, &config(format, SIZES_64K, ias, 52));
         }
     }
@@ -99,13 +99,13 @@ fn every_input_size() {
 #[test]
 fn the_other_formats() {
     let machine = Machine::new(4096);
-    for ias in 30..=32 {
+    for ias in few(30..=32) {
         battery(&machine, &config(FormatId::Arm32LpaeS1, SIZES_4K, ias, 40));
     }
-    for ias in 30..=40 {
+    for ias in few(30..=40) {
         battery(&machine, &config(FormatId::Arm32LpaeS2, SIZES_4K, ias, 40));
     }
-    for ias in [32, 40, 48] {
+    for ias in few([32, 40, 48]) {
         battery(&machine, &config(FormatId::ArmMaliLpae, SIZES_4K, ias, 40));
     }
     for quirks in [Quirks::empty(), Quirks::NS, Quirks::NO_PERMS] {
@@ -124,7 +124,7 @@ fn the_other_formats() {
 #[test]
 fn quirks_views_and_options() {
     let machine = Machine::new(4096);
-    for granule in GRANULES {
+    for &granule in granules() {
         let s1 = config(FormatId::Arm64LpaeS1, granule, 44, 48);
         for quirks in [Quirks::NS, Quirks::HD, Quirks::NS | Quirks::HD] {
             battery(&machine, &Config { quirks, ..s1 });
@@ -136,14 +136,14 @@ fn quirks_views_and_options() {
         battery(&machine, &Config { quirks: Quirks::S2FWB, ..s2 });
         battery(&machine, &Config { s2_dirty: true, ..s2 });
         battery(&machine, &Config { contiguous: true, coherent_walk: false, ..s2 });
-        for pa_bits in [40, 44, 48] {
+        for pa_bits in few([40, 44, 48]) {
             let view = View::Cpu { pa_bits, vmid16: true };
             battery(&machine, &Config { view, oas: pa_bits, ..s2 });
         }
     }
     for granule in [SIZES_4K | 1 << 39, 1 << 14 | 1 << 25 | 1 << 36] {
         for format in [FormatId::Arm64LpaeS1, FormatId::Arm64LpaeS2] {
-            for (ias, oas) in [(48, 48), (49, 52), (52, 52)] {
+            for (ias, oas) in few([(48, 48), (49, 52), (52, 52)]) {
                 let wide = Config { lpa2: true, ..config(format, granule, ias, oas) };
                 battery(&machine, &wide);
             }

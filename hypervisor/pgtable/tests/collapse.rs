@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{GRANULES, Machine, config};
+use common::{GRANULES, Machine, config, granules};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, Error, FormatId, Gather, PageTable, Prot, Quirks, SplitPolicy};
 
@@ -57,7 +57,7 @@ fn round(machine: &Machine, config: &Config, page: u64, size: u64) {
 fn every_format_and_granule() {
     let machine = Machine::new(8192);
     for split in [SplitPolicy::BreakBeforeMake, SplitPolicy::InPlace] {
-        for granule in GRANULES {
+        for &granule in granules() {
             let shift = granule.trailing_zeros();
             let (page, block) = (1u64 << shift, 1u64 << (2 * shift - 3));
             for format in [FormatId::Arm64LpaeS1, FormatId::Arm64LpaeS2] {

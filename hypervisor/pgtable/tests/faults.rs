@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use common::{GRANULES, Machine, config, sizes};
+use common::{Machine, config, few, granules, sizes};
 use palisade_hal::fake::{Barrier, Observer, Op, observe};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Detached, FrameTables, Owner, Table, TableMemory, Use, Words};
@@ -96,9 +96,9 @@ fn for_every_k(
 
 #[test]
 fn memory_runs_out_at_every_table() {
-    let machine = Machine::new(2048);
+    let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
     let at = |iova, pa| (Iova::new(iova), PhysAddr::new(pa));
-    for granule in GRANULES {
+    for &granule in granules() {
         for format in [FormatId::Arm64LpaeS1, FormatId::Arm64LpaeS2] {
             let config = config(format, granule, 48, 48);
             let page = sizes(&config)[0];
@@ -155,7 +155,7 @@ fn memory_runs_out_at_every_table() {
 
 #[test]
 fn memory_runs_out_while_splitting() {
-    let machine = Machine::new(2048);
+    let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
     let mut config = config(FormatId::Arm64LpaeS2, SIZES_4K, 40, 44);
     config.split = SplitPolicy::BreakBeforeMake;
     // Both ends cut a block of 1 GiB down to a page: two tables each.
@@ -204,11 +204,11 @@ fn a_failed_invalidation_leaves_the_block() {
 
 #[test]
 fn an_overlap_anywhere_changes_nothing() {
-    let machine = Machine::new(2048);
+    let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
     let config = Config::new(FormatId::Arm64LpaeS2);
     let mut table = machine.alloc(&config).unwrap();
     let prot = Prot::MEMORY;
-    for taken in [0u64, 1, 511, 512, 1000, 1535] {
+    for taken in few([0u64, 1, 511, 512, 1000, 1535]) {
         let (iova, pa) = (Iova::new(taken << 12), PhysAddr::new(0x9000_0000));
         table.map_pages(iova, pa, 4096, 1, prot).unwrap();
         let (before, footprint) = (image(&machine), machine.frames.footprint());
@@ -296,7 +296,7 @@ fn a_corrupted_entry_is_an_error() {
 
 #[test]
 fn contents_before_pointer_and_one_barrier() {
-    let machine = Rc::new(Machine::new(2048));
+    let machine = Rc::new(Machine::new(if cfg!(miri) { 128 } else { 2048 }));
     /// What a walker could see at a barrier: addresses and where they lead.
     type Seen = (Barrier, Vec<(u64, u64)>);
     struct Watch(Rc<Machine>, RefCell<Vec<Seen>>);
