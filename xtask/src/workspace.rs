@@ -1,10 +1,12 @@
 //! The workspace as cargo sees it, and builds in it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use xshell::Shell;
 
 /// The target of the hypervisor and the payloads.
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
@@ -64,14 +66,26 @@ pub struct Workspace {
     pub packages: Vec<Package>,
 }
 
+/// The program of the cargo that started us.
+pub fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// The cargo that started us.
 pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(program());
     command.stdin(Stdio::null());
     command
 }
 
 impl Workspace {
+    /// For plain commands, run at the root.
+    pub fn shell(&self) -> Result<Shell> {
+        let shell = Shell::new()?;
+        shell.change_dir(&self.root);
+        Ok(shell)
+    }
+
     /// Asks cargo.
     pub fn open() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));

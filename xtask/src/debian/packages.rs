@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
 
 use crate::progress;
 use crate::setup::apt::mirror;
@@ -69,10 +70,8 @@ pub fn fetch(folder: &Path) -> Result<()> {
             unpack(&path, &fresh, if is_busybox { &["./bin/busybox"] } else { WANTED })?;
         }
     }
-    let status = Command::new("cp").arg("-a").arg(fresh.join(".")).arg(folder).status()?;
-    if !status.success() {
-        bail!("cannot copy into {}", folder.display());
-    }
+    let (shell, all) = (Shell::new()?, fresh.join("."));
+    cmd!(shell, "cp -a {all} {folder}").quiet().run()?;
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! The command: every step runs, then all complaints are printed.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use palisade_e2e::console::{Paint, say};
+use xshell::{Cmd, cmd};
 
 use crate::lint::{directions, tidy, unsafety};
 use crate::setup;
-use crate::workspace::{TARGET, Workspace, cargo};
+use crate::workspace::{TARGET, Workspace, program};
 
 /// What exists for the target only.
 const TARGET_ONLY: &[&str] = &[
@@ -23,7 +23,7 @@ const TARGET_ONLY: &[&str] = &[
 pub fn lint() -> Result<ExitCode> {
     setup::target()?;
     let workspace = Workspace::open()?;
-    let root = workspace.root.clone();
+    let (shell, cargo) = (workspace.shell()?, program());
     let mut failed = 0;
     let mut step = |what: &str, complaints: Vec<String>| {
         let paint = Paint::stdout();
@@ -37,16 +37,17 @@ pub fn lint() -> Result<ExitCode> {
     step("directions", directions::check(&workspace));
     step("unsafe list", unsafety::check(&workspace)?);
     step("tidy", tidy::check(&workspace)?);
-    step("fmt", run(&root, &["fmt", "--all", "--check"], &[]));
-    let deny = ["--", "-D", "warnings"];
-    let host = [&["clippy", "--quiet", "--all-targets"][..], &deny].concat();
-    step("clippy host", run(&root, &host, &[]));
-    let packages: Vec<&str> = TARGET_ONLY.iter().flat_map(|name| ["-p", name]).collect();
-    let target =
-        [&["clippy", "--quiet", "--release", "--target", TARGET][..], &packages, &deny].concat();
-    step("clippy target", run(&root, &target, &[]));
-    let flags = [("RUSTDOCFLAGS", "-D warnings")];
-    step("doc", run(&root, &["doc", "--quiet", "--no-deps"], &flags));
+    step("fmt", run(cmd!(shell, "{cargo} fmt --all --check")));
+    let host = cmd!(shell, "{cargo} clippy --quiet --all-targets -- -D warnings");
+    step("clippy host", run(host));
+    let packages = TARGET_ONLY.iter().flat_map(|name| ["-p", name]);
+    let target = cmd!(
+        shell,
+        "{cargo} clippy --quiet --release --target {TARGET} {packages...} -- -D warnings"
+    );
+    step("clippy target", run(target));
+    let doc = cmd!(shell, "{cargo} doc --quiet --no-deps").env("RUSTDOCFLAGS", "-D warnings");
+    step("doc", run(doc));
     if failed == 0 {
         say("lint: all passed");
         Ok(ExitCode::SUCCESS)
@@ -56,13 +57,7 @@ pub fn lint() -> Result<ExitCode> {
     }
 }
 
-/// Runs cargo; its complaints go where ours go, the answer only says that there were some.
-fn run(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
-    let status =
-        cargo().args(arguments).envs(environment.iter().copied()).current_dir(root).status();
-    match status {
-        Ok(status) if status.success() => Vec::new(),
-        Ok(status) => vec![format!("cargo {} ended with {status}", arguments.join(" "))],
-        Err(error) => vec![format!("cargo does not start: {error}")],
-    }
+/// Runs a step; its complaints go where ours go, the answer only says that there were some.
+fn run(step: Cmd<'_>) -> Vec<String> {
+    step.quiet().run().err().map(|error| error.to_string()).into_iter().collect()
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use xshell::cmd;
 
 use crate::workspace::{Workspace, cargo};
 
@@ -22,14 +23,10 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
 
 /// The files that git knows, or will after the next `git add`; without git, what cargo packs.
 pub fn files(workspace: &Workspace) -> Result<Vec<String>> {
-    let git = std::process::Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(&workspace.root)
-        .output();
-    if let Ok(output) = git
-        && output.status.success()
-    {
-        return Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect());
+    let shell = workspace.shell()?;
+    let git = cmd!(shell, "git ls-files --cached --others --exclude-standard");
+    if let Ok(names) = git.ignore_stderr().read() {
+        return Ok(names.lines().map(str::to_owned).collect());
     }
     let mut names = Vec::new();
     for package in &workspace.packages {

@@ -1,46 +1,40 @@
 //! The Rust target. With rustup the toolchain file sets it up; this is for when it did not.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
 
 use crate::workspace::TARGET;
 
-fn installed() -> Result<bool> {
+fn installed(shell: &Shell) -> Result<bool> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .context("rustc does not start")?;
-    let folder = String::from_utf8_lossy(&output.stdout);
-    Ok(output.status.success() && Path::new(folder.trim()).is_dir())
+    let folder = cmd!(shell, "{rustc} --print target-libdir --target {TARGET}");
+    let folder = folder.ignore_status().ignore_stderr().read().context("rustc does not start")?;
+    Ok(Path::new(folder.trim()).is_dir())
 }
 
 /// Makes sure that the target's core library is there.
 pub fn target() -> Result<()> {
-    if installed()? {
+    let shell = Shell::new()?;
+    if installed(&shell)? {
         return Ok(());
     }
     let _step = crate::progress::step(&format!("installing the Rust target {TARGET}"));
-    let status =
-        Command::new("rustup").args(["target", "add", TARGET]).stdin(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() && installed()? => Ok(()),
-        Ok(_) => bail!("the Rust target is missing; install it with: rustup target add {TARGET}"),
-        Err(_) => bail!("the Rust target {TARGET} is missing and there is no rustup to install it"),
+    if cmd!(shell, "rustup --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        bail!("the Rust target {TARGET} is missing and there is no rustup to install it");
     }
+    let added = cmd!(shell, "rustup target add {TARGET}").quiet().run();
+    if added.is_ok() && installed(&shell)? {
+        return Ok(());
+    }
+    bail!("the Rust target is missing; install it with: rustup target add {TARGET}")
 }
 
 /// Asks rustup for something quietly; tells whether it is there now.
 pub fn rustup(arguments: &[&str]) -> bool {
-    let status = Command::new("rustup")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
+    let asked = Shell::new().and_then(|shell| {
+        cmd!(shell, "rustup {arguments...}").quiet().ignore_stdout().ignore_stderr().run()
+    });
+    asked.is_ok()
 }
