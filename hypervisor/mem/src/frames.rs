@@ -161,32 +161,34 @@ impl Frames {
         let pointer = map
             .pointer(PhysAddr::new(home << FRAME_SHIFT), tag_frames << FRAME_SHIFT)
             .ok_or(FrameError::NoMemory)?;
+        let beside_tags = |(start, end): (u64, u64)| {
+            (if start == home { start + tag_frames } else { start }, end)
+        };
+        let given = || used().map(beside_tags);
         // SAFETY: `DirectMap` promises that the range is mapped for ever and holds
         // no other object; these frames are never given out. The pointer is
-        // frame-aligned, and every bit pattern is an AtomicU64.
+        // frame-aligned, the loop writes each of the `count` tags that the slice has.
         let tags = unsafe {
             let tags = pointer.cast::<AtomicU64>();
-            for index in 0..count as usize {
-                tags.add(index).write(AtomicU64::new(
-                    Tag::new(Use::Reserved, Owner::HYPERVISOR, false, 0).word(),
-                ));
+            let mut at = first;
+            while at < last {
+                // Up to the next range nobody gets a frame, and in it somebody may.
+                let next = given().filter(|(_, end)| *end > at).min();
+                let (start, end) = next.unwrap_or((last, last));
+                let of = if at < start { Use::Reserved } else { Use::Free };
+                let until = if at < start { start } else { end }.min(last);
+                let word = Tag::new(of, Owner::HYPERVISOR, false, 0).word();
+                for number in at..until {
+                    tags.add((number - first) as usize).write(AtomicU64::new(word));
+                }
+                at = until;
             }
             core::slice::from_raw_parts(tags.as_ptr(), count as usize)
         };
 
         let mut buddy = FrameAllocator::new();
         let mut free = 0;
-        for (start, end) in used() {
-            let start = if start == home { start + tag_frames } else { start };
-            for number in start..end {
-                let index = (number - first) as usize;
-                if let Some(tag) = tags.get(index) {
-                    tag.store(
-                        Tag::new(Use::Free, Owner::HYPERVISOR, false, 0).word(),
-                        Ordering::Relaxed,
-                    );
-                }
-            }
+        for (start, end) in given() {
             buddy.add_frame(start as usize, end as usize);
             free += end - start;
         }

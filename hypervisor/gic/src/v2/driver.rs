@@ -61,6 +61,8 @@ pub struct GicV2Regions {
 pub struct GicV2 {
     regions: GicV2Regions,
     interrupts: u32,
+    /// The same on every core; asked for at every entry into a guest.
+    list_registers: usize,
     /// The CPU interface of each core as a bit of ITARGETSR, 0 before [`Gic::init_cpu`].
     interface: [AtomicU32; MAX_CORES],
 }
@@ -91,7 +93,9 @@ impl GicV2 {
             registers.write32(gicd::ITARGETSR + 4 * word, 0);
         }
         registers.write32(gicd::CTLR, 1);
-        Ok(Self { regions, interrupts, interface: [const { AtomicU32::new(0) }; MAX_CORES] })
+        let list_registers = ((regions.control.read32(gich::VTR) & 0x3f) + 1) as usize;
+        let interface = [const { AtomicU32::new(0) }; MAX_CORES];
+        Ok(Self { regions, interrupts, list_registers, interface })
     }
 
     fn check(&self, intid: u32) -> Result<u64, GicError> {
@@ -189,7 +193,7 @@ impl Gic for GicV2 {
     }
 
     fn list_registers(&self) -> usize {
-        ((self.regions.control.read32(gich::VTR) & 0x3f) + 1) as usize
+        self.list_registers
     }
 
     fn read_lr(&self, index: usize) -> ListRegister {
