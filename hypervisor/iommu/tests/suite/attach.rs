@@ -4,9 +4,8 @@
 //! 3. Nothing that failed to be confirmed is ever counted as clean.
 //! 4. An owner is replaced only through quarantine and proof.
 //! 5. Proofs need the word of every IOMMU that could hold something.
-mod common;
 
-use common::{House, device};
+use crate::common::{House, device};
 use palisade_hal::{Ipa, PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, Reach, registration};
 use palisade_iommu::{

@@ -6,13 +6,12 @@
 //! 4. A process may end at any moment; what its end has done is not repeated.
 //! 5. Invalidations cover exactly what changed, and devices that remember are told.
 //! 6. Whatever step of a binding fails, everything is as before.
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::Shared;
-use common::process::TestProcess;
+use crate::common::Shared;
+use crate::common::process::TestProcess;
 use palisade_hal::{Asid, Iova, StreamId, SubstreamId};
 use palisade_iommu::fake::{Call, Reach};
 use palisade_iommu::pasid::PasidError;
@@ -333,7 +332,7 @@ fn a_table_whose_streams_abort_is_dropped_with_everything_in_it() {
 
 #[test]
 fn enabling_contexts_is_all_or_nothing() {
-    let house = common::House::new();
+    let house = crate::common::House::new();
     let domain = house.domain();
     let group = house.assign(2, &domain);
     let before = house.footprint();
@@ -369,7 +368,7 @@ fn enabling_contexts_is_all_or_nothing() {
 #[test]
 fn a_failure_that_leaves_doubt_kills_the_group() {
     for k in 0..9 {
-        let house = common::House::new();
+        let house = crate::common::House::new();
         let domain = house.domain();
         let group = house.assign(2, &domain);
         house.driver.fail_after(k, DriverError::Dead);

@@ -2,9 +2,8 @@
 //! 1. It is charged to the owner at the time, or to nobody; never to the next owner.
 //! 2. A handle of a VM that has gone matches nothing.
 //! 3. Logs are bounded, what is lost is counted.
-mod common;
 
-use common::House;
+use crate::common::House;
 use palisade_hal::StreamId;
 use palisade_iommu::{
     Access, Error, FaultClass, FaultKind, FaultRecord, Idle, LOG_CAPACITY, StreamPolicy,

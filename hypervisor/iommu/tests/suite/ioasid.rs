@@ -1,5 +1,4 @@
 //! The rules of IOASID allocation, one test each; the names say which.
-#![allow(missing_docs)]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

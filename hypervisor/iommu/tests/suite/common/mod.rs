@@ -1,6 +1,4 @@
 //! What the tests of this crate share.
-#![allow(missing_docs)]
-#![allow(unused)]
 
 pub mod process;
 
@@ -11,7 +9,7 @@ use palisade_iommu::fake::{self, FakeDriver, Snapshot};
 use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::{
     DefaultSubstream, DeviceId, DeviceInfo, Domain, Footprint, Group, Iommus, Owner, PhysicalView,
-    Registration, StreamPolicy,
+    StreamPolicy,
 };
 
 pub fn device(id: u32, phandle: u32, streams: &[u32]) -> DeviceInfo {

@@ -5,13 +5,12 @@
 //!    taken over: that one moves, and the old number is invalidated before it changes hands.
 //! 3. The limit of ASIDs is inclusive, and ASID 0 is never given out.
 //! 4. What was allocated is what is given back, and counts come out even.
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::Shared;
-use common::process::TestProcess;
+use crate::common::Shared;
+use crate::common::process::TestProcess;
 use palisade_hal::{Asid, StreamId, SubstreamId};
 use palisade_iommu::fake::{Call, Reach};
 use palisade_iommu::pasid::{PasidError, Space};

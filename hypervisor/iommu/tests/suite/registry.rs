@@ -5,9 +5,8 @@
 //! 4. Probing again claims nothing twice; unregistering releases exactly one's own.
 //! 5. Groups do not depend on the order of announcement.
 //! 6. Without an instance every question has a typed answer.
-mod common;
 
-use common::{House, device};
+use crate::common::{House, device};
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, agent, registration};
 use palisade_iommu::{

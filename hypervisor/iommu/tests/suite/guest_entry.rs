@@ -2,11 +2,10 @@
 //! 1. Only the owner's own streams can be configured, and only through an assigned group.
 //! 2. A refused word changes nothing and is named.
 //! 3. A guest's invalidations stay under its VMID.
-mod common;
 
 use std::sync::Arc;
 
-use common::House;
+use crate::common::House;
 use palisade_hal::StreamId;
 use palisade_iommu::fake::Reach;
 use palisade_iommu::{

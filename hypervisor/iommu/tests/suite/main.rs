@@ -1,0 +1,11 @@
+//! The IOMMU core, room by room, over a driver without hardware.
+
+mod attach;
+mod common;
+mod faults;
+mod guest_entry;
+mod ioasid;
+mod pasid;
+mod registry;
+mod rules;
+mod sva;
