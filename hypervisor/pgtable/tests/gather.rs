@@ -54,6 +54,7 @@ fn strict_asks_for_the_exact_range() {
     let flushed = gather.finish().unwrap().unwrap();
     assert!(flushed.tables.is_none());
     assert_eq!(issued(&machine), [Issued::Leaf(0x1_4000, 0x6000), Issued::Sync]);
+    assert_eq!(machine.tlb.granule.replace(0), PAGE);
     // One byte: first and last are the same page.
     let mut gather = Gather::new(&machine.tlb);
     table.unmap_pages(Iova::new(0x1_0000), PAGE, 1, &mut gather).unwrap();
@@ -67,6 +68,7 @@ fn strict_asks_for_the_exact_range() {
     machine.finish(gather);
     let asked = issued(&machine);
     assert!(matches!(asked[..], [Issued::Walk(0, 0x10_0000)]), "{asked:?}");
+    assert_eq!(machine.tlb.granule.get(), PAGE);
     machine.free(table);
     assert_eq!(issued(&machine), [Issued::All]);
 }

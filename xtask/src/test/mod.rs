@@ -3,6 +3,7 @@
 mod host;
 mod kernels;
 mod long;
+mod mutants;
 mod on_target;
 mod planted;
 mod rows;

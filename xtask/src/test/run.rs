@@ -15,7 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, kernels, long, on_target, planted, words};
+use crate::test::{host, kernels, long, mutants, on_target, planted, words};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -33,6 +33,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
         if only.is_empty() {
             tally += timed("Miri", || long::miri(&workspace));
             tally += timed("fuzzing", || long::fuzz(&workspace));
+            tally += timed("mutants", || mutants::run(&workspace));
         }
     }
     if !options.host {

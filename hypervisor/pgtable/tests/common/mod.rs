@@ -26,6 +26,8 @@ pub struct Tlb {
     agent: Agent,
     scope: Scope,
     pub issued: RefCell<Vec<Issued>>,
+    /// The smallest page that the last of them was told of.
+    pub granule: Cell<u64>,
     pub fails: Cell<bool>,
 }
 
@@ -44,11 +46,13 @@ impl TlbOps for Tlb {
         self.issued.borrow_mut().push(Issued::All);
         self.done()
     }
-    fn flush_walk(&self, iova: Iova, size: u64, _: u64) -> Result<Proof, TlbError> {
+    fn flush_walk(&self, iova: Iova, size: u64, granule: u64) -> Result<Proof, TlbError> {
+        self.granule.set(granule);
         self.issued.borrow_mut().push(Issued::Walk(iova.get(), size));
         self.done()
     }
-    fn add_leaf(&self, iova: Iova, size: u64, _: u64) {
+    fn add_leaf(&self, iova: Iova, size: u64, granule: u64) {
+        self.granule.set(granule);
         self.issued.borrow_mut().push(Issued::Leaf(iova.get(), size));
     }
     fn sync(&self) -> Result<Proof, TlbError> {
@@ -73,7 +77,8 @@ impl Machine {
         let agent = frames.register_agent("test").unwrap();
         let scope = Scope::new(7);
         let memory = FrameTables::new(frames.clone(), Owner::vm(1), scope, agent.set());
-        let tlb = Tlb { agent, scope, issued: RefCell::new(Vec::new()), fails: Cell::new(false) };
+        let (issued, granule, fails) = (RefCell::default(), Cell::new(0), Cell::new(false));
+        let tlb = Tlb { agent, scope, issued, granule, fails };
         Self { frames, memory, tlb, _arena: arena }
     }
 
