@@ -95,6 +95,7 @@ fn for_every_k(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "looks at all memory after every step")]
 fn memory_runs_out_at_every_table() {
     let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
     let at = |iova, pa| (Iova::new(iova), PhysAddr::new(pa));
@@ -154,6 +155,7 @@ fn memory_runs_out_at_every_table() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "looks at all memory after every step")]
 fn memory_runs_out_while_splitting() {
     let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
     let mut config = config(FormatId::Arm64LpaeS2, SIZES_4K, 40, 44);
@@ -295,6 +297,7 @@ fn a_corrupted_entry_is_an_error() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "looks at all memory after every step")]
 fn contents_before_pointer_and_one_barrier() {
     let machine = Rc::new(Machine::new(if cfg!(miri) { 128 } else { 2048 }));
     /// What a walker could see at a barrier: addresses and where they lead.
