@@ -246,7 +246,7 @@ impl fmt::Display for Counts<'_> {
         }
         let faults = fault::count_of(vm.index() as u16);
         let waited = self.0.waited();
-        write!(f, "interrupts {}, faults {faults}, ", vm.vgic().taken())?;
+        write!(f, "interrupts {}, faults {faults}, ", vm.vgic().raised())?;
         write!(f, "invalidations {}, {} us of waiting", waited.count, waited.micros)
     }
 }

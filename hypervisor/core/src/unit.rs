@@ -313,7 +313,7 @@ impl Unit {
         let waited = self.waited();
         exits
             .fold(record, |record, (cause, count)| record.number(cause, u64::from(count)))
-            .number("interrupts", self.vm.vgic().taken())
+            .number("interrupts", self.vm.vgic().raised())
             .number("faults", fault::count_of(self.vm.index() as u16))
             .number("invalidations", waited.count.into())
             .number("sync_wait_us", waited.micros)

@@ -76,17 +76,22 @@ impl Urgent {
 impl Vgic {
     /// After the guest came back: takes its list registers into the state. On its own core.
     pub fn fold(&self, vcpu: usize, gic: &impl Gic) {
-        self.with(|state| fold(state, vcpu, gic));
+        self.with(|state| {
+            fold(state, vcpu, gic);
+            // What came back waits for the flush that comes before the guest goes in again.
+            state.kicks &= !(1 << vcpu);
+        });
     }
 
     /// Before the guest goes in: fills its list registers. On its own core.
     pub fn flush(&self, vcpu: usize, gic: &impl Gic) {
         self.with(|state| {
-            // Whatever this core was to look at again, it looks at now.
-            state.kicks &= !(1 << vcpu);
             fold(state, vcpu, gic);
             settle_debts(state, vcpu, gic);
             fill(state, vcpu, gic);
+            // Whatever this core was to look at again, it has looked at: another that found the
+            // bit would make it come out for nothing.
+            state.kicks &= !(1 << vcpu);
         });
     }
 
@@ -171,9 +176,6 @@ fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
 /// One list register goes back into the state.
 fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
     let intid = slot.lr.intid;
-    if slot.lr.state.pending() && !lr.state.pending() {
-        state.taken += 1;
-    }
     if intid >= lpi::FIRST {
         return state.unlist_lpi(ListRegister { intid, ..lr });
     }

@@ -172,6 +172,7 @@ impl Vgic {
         self.with(|state| {
             let Some(lpi) = state.lpis.table.get_mut(&intid) else { return };
             lpi.pending = pending;
+            state.raised += u64::from(pending);
             if lpi.listed && !pending {
                 lpi.cancel = true;
                 state.kicks |= 1 << lpi.vcpu;

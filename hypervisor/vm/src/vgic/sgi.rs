@@ -21,8 +21,11 @@ impl Vgic {
             for (vcpu, private) in state.private.iter_mut().enumerate() {
                 let in_group = (private.bank.group1 >> intid & 1 != 0) == group1;
                 if wanted >> vcpu & 1 != 0 && in_group {
+                    // Pending already and in no list register: whoever raised it sends the kick.
+                    let kick = u32::from(private.bank.latch >> intid & 1 == 0);
                     private.bank.latch |= 1 << intid;
-                    state.kicks |= 1 << vcpu;
+                    state.kicks |= kick << vcpu;
+                    state.raised += 1;
                 }
             }
         });
@@ -54,6 +57,7 @@ fn add_source(state: &mut State, vcpu: usize, intid: u32, sources: u8) {
         private.bank.latch |= 1 << intid;
     }
     state.kicks |= 1 << vcpu;
+    state.raised += 1;
 }
 
 /// GICD_SPENDSGIR and GICD_CPENDSGIR: a byte of sources for each SGI (IHI 0048, 4.3.16).

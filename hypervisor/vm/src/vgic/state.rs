@@ -38,8 +38,8 @@ pub(super) struct State {
     pub lpis: Lpis,
     /// The vCPUs that must look again.
     pub kicks: u32,
-    /// Interrupts that guests took.
-    pub taken: u64,
+    /// Interrupts that were raised for the guest, whatever became of them.
+    pub raised: u64,
 }
 
 impl State {
@@ -97,7 +97,7 @@ impl Vgic {
                 shared: [const { Bank::new(0) }; SPI_BANKS],
                 lpis: Lpis::default(),
                 kicks: 0,
-                taken: 0,
+                raised: 0,
             }),
             links: Mutex::new(Vec::new()),
             kicks: AtomicU32::new(0),
@@ -165,6 +165,7 @@ impl Vgic {
             if high && bank.edge & mask != 0 {
                 bank.latch |= mask;
             }
+            state.raised += u64::from(high);
             state.touch(vcpu, (intid / 32) as usize, mask);
         });
     }
@@ -174,6 +175,7 @@ impl Vgic {
         self.with(|state| {
             let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
             bank.latch |= 1 << bit;
+            state.raised += 1;
             state.touch(vcpu, (intid / 32) as usize, 1 << bit);
         });
     }
@@ -231,7 +233,11 @@ impl Vgic {
             let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
             bank.latch |= 1 << bit;
             bank.owed |= 1 << bit;
+            state.raised += 1;
             state.touch(vcpu, (intid / 32) as usize, 1 << bit);
+            // This core looks before its guest goes in; another that found the bit would make it
+            // come out for nothing.
+            state.kicks &= !(1 << vcpu);
         });
     }
 
@@ -269,9 +275,11 @@ impl Vgic {
         })
     }
 
-    /// How many interrupts the vCPUs took, as far as they came back since.
-    pub fn taken(&self) -> u64 {
-        self.state.lock().taken
+    /// How many interrupts were raised for the vCPUs: lines that rose, edges and messages; those
+    /// included that became one with one that was pending still, and timers that were disarmed
+    /// before the guest looked.
+    pub fn raised(&self) -> u64 {
+        self.state.lock().raised
     }
 
     /// A handle for a device to one shared line.
