@@ -12,10 +12,10 @@ use crate::workspace::Workspace;
 const NIGHTLY: &str = "nightly";
 /// What Miri runs, and what more it is told. Tables are reached by physical addresses, that is by
 /// exposed pointers, so Miri's model of borrows is guesswork there and a hundred times slower: it
-/// watches one test program only; bounds, alignment, initialisation and races it watches in all.
+/// watches one part of the tests only; bounds, alignment, initialisation and races it watches in all.
 const MIRI: &[(&str, &[&str], &str)] = &[
     ("palisade-pgtable", &[], "-Zmiri-disable-stacked-borrows"),
-    ("palisade-pgtable, borrows", &["--test", "gather"], ""),
+    ("palisade-pgtable, borrows", &["--test", "suite", "gather::"], ""),
 ];
 /// What Miri is told always. Arenas are never given back: a stale pointer must not crash a test.
 const MIRI_FLAGS: &str =

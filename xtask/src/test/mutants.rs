@@ -21,7 +21,7 @@ const OPTIONS: &[&str] = &[
     "--cargo-arg=profile.dev.package.palisade-pgtable.opt-level=0",
     "--",
     "--lib",
-    "--test=gather",
+    "--test=suite",
 ];
 
 /// Runs them all; one that lives and is not excused is a failure.

@@ -1,5 +1,4 @@
-//! Memory, a TLB that records, and random numbers, for all test files.
-#![allow(dead_code)]
+//! Memory, a TLB that records, and random numbers, for all tests.
 
 pub mod shadow;
 
@@ -106,13 +105,6 @@ impl Machine {
         done
     }
 
-    pub fn unmap_range(&self, table: &mut dyn PageTable, iova: u64, size: u64) -> u64 {
-        let mut gather = Gather::new(&self.tlb);
-        let done = table.unmap_range(Iova::new(iova), size, &mut gather).unwrap();
-        self.finish(gather);
-        done
-    }
-
     pub fn free(&self, table: Box<dyn PageTable>) {
         let mut gather = Gather::new(&self.tlb);
         table.free(&mut gather);
@@ -150,10 +142,6 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }
 

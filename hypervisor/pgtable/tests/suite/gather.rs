@@ -4,9 +4,7 @@
 //! 2. Strict: the exact range, leaves only where no table went. Deferred: everything.
 //! 3. Tables come back with the proof, or with the error.
 
-mod common;
-
-use common::{Issued, Machine};
+use crate::common::{Issued, Machine};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, FlushPolicy, Gather, PageTable, Prot};
 

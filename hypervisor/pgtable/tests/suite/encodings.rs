@@ -2,11 +2,9 @@
 //! `encodings.txt` beside this file has them; `cargo xtask vectors` checks the same encoders
 //! against independent numbers.
 
-mod common;
-
 use std::fmt::Write;
 
-use common::{GRANULES, Machine, config, few};
+use crate::common::{GRANULES, Machine, config, few};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, FormatId, Prot, Quirks, SIZES_4K, View};
 
@@ -76,7 +74,7 @@ fn lines() -> String {
         let top = 1u64 << config.oas;
         for (what, prot) in PROTS {
             write!(text, "  {what}:").unwrap();
-            for size in common::sizes(table.config()) {
+            for size in crate::common::sizes(table.config()) {
                 // High output bits, all of them somewhere.
                 let pa = top / 2 + top / 16 + size;
                 let pa = PhysAddr::new(pa & (top - 1) & !(size - 1));
@@ -93,7 +91,7 @@ fn lines() -> String {
             }
             writeln!(text).unwrap();
         }
-        let first = common::sizes(table.config())[0];
+        let first = crate::common::sizes(table.config())[0];
         let iova = Iova::new(upper);
         table.map_pages(iova, PhysAddr::new(0), first, 1, Prot::MEMORY).unwrap();
         // Without the address: where tables are is the allocator's affair.

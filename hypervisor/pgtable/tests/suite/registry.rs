@@ -7,9 +7,7 @@
 //! 3. The self-test gates publication; a failure unwinds exactly this family.
 //! 4. Formats that are not registered are a typed error.
 
-mod common;
-
-use common::Machine;
+use crate::common::Machine;
 use palisade_hal::PhysAddr;
 use palisade_mem::{Detached, FrameTables, Table, TableMemory, Words};
 use palisade_pgtable::{

@@ -5,9 +5,7 @@
 //!    entries and footprint are as before.
 //! 3. An invalidation that fails leaves the pages as they were.
 
-mod common;
-
-use common::{GRANULES, Machine, config, granules};
+use crate::common::{GRANULES, Machine, config, granules};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, Error, FormatId, Gather, PageTable, Prot, Quirks, SplitPolicy};
 

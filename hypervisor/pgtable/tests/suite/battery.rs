@@ -5,9 +5,7 @@
 //! 2. The largest page at the very top of the address space maps and unmaps.
 //! 3. Afterwards only the root is left, and after `free` nothing.
 
-mod common;
-
-use common::{GRANULES, Machine, config, few, granules, sizes};
+use crate::common::{GRANULES, Machine, config, few, granules, sizes};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{
     Config, Error, FormatId, Prot, Quirks, SIZES_4K, SIZES_64K, SelfTest, View, alloc,

@@ -58,12 +58,4 @@ impl Shadow {
         let (&start, &(size, _)) = self.0.iter().nth(nth)?;
         Some(start + (seed >> 8) % size)
     }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }

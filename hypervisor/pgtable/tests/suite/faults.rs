@@ -6,15 +6,13 @@
 //! 3. A refused request (overlap anywhere in the range, bad range) changes nothing.
 //! 4. A corrupted entry is an error, never foreign memory.
 
-mod common;
-
 use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use common::{Machine, config, few, granules, sizes};
+use crate::common::{Machine, config, few, granules, sizes};
 use palisade_hal::fake::{Barrier, Observer, Op, observe};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Detached, FrameTables, Owner, Table, TableMemory, Use, Words};

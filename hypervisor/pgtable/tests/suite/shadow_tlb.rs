@@ -12,8 +12,6 @@
 //! 5. Where entries are broken before they are made, the walker never holds two leaves
 //!    of different size for one address.
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -21,8 +19,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::shadow::Shadow;
-use common::{GRANULES, Random, config, sizes};
+use crate::common::shadow::Shadow;
+use crate::common::{GRANULES, Random, config, sizes};
 use palisade_hal::fake::{Observer, Op, observe};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Agent, Arena, FrameTables, Frames, Owner, Proof, Scope, Use};

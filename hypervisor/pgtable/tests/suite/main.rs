@@ -1,0 +1,10 @@
+//! Page tables, room by room, over memory whose physical addresses are not its own.
+
+mod battery;
+mod collapse;
+mod common;
+mod encodings;
+mod faults;
+mod gather;
+mod registry;
+mod shadow_tlb;
