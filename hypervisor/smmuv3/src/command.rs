@@ -12,6 +12,7 @@ const RANGE_ALL: u64 = 31;
 /// An ATC invalidation of this Size covers every address (§4.5.1).
 pub const ATC_SIZE_ALL: u8 = 52;
 
+#[inline(always)]
 fn command(opcode: Opcode) -> Cmd {
     let mut words = [0; 2];
     Cmd::OPCODE.set(&mut words, opcode as u64);
@@ -29,16 +30,19 @@ impl Cmd {
         self.opcode() == Opcode::Sync as u8
     }
 
+    #[inline(always)]
     fn stream(mut self, stream: StreamId) -> Self {
         Cmd::STREAM_ID.set(&mut self.0, u64::from(stream.get()));
         self
     }
 
+    #[inline(always)]
     fn with(mut self, field: crate::spec::Field, value: u64) -> Self {
         field.set(&mut self.0, value);
         self
     }
 
+    #[inline(always)]
     fn address(mut self, address: u64) -> Self {
         Cmd::ADDRESS.set_address(&mut self.0, address);
         self
