@@ -1,5 +1,6 @@
 //! What only the long mode runs beside the planted faults: Miri, and every fuzz target there is.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
@@ -14,8 +15,8 @@ const NIGHTLY: &str = "nightly";
 /// exposed pointers, so Miri's model of borrows is guesswork there and a hundred times slower: it
 /// watches one part of the tests only; bounds, alignment, initialisation and races it watches in all.
 const MIRI: &[(&str, &[&str], &str)] = &[
-    ("palisade-pgtable", &[], "-Zmiri-disable-stacked-borrows"),
-    ("palisade-pgtable, borrows", &["--test", "suite", "gather::"], ""),
+    ("miri-pgtable", &[], "-Zmiri-disable-stacked-borrows"),
+    ("miri-pgtable-borrows", &["--test", "suite", "gather::"], ""),
 ];
 /// What Miri is told always. Arenas are never given back: a stale pointer must not crash a test.
 const MIRI_FLAGS: &str =
@@ -25,43 +26,51 @@ const FUZZ: &str = "tests/fuzz";
 /// Seconds for each fuzz target.
 const FUZZING: u32 = 600;
 
-/// Runs the rooms' tests under Miri; without a nightly toolchain they are skipped by name.
-pub fn miri(workspace: &Workspace) -> Result<Tally> {
+/// Runs the rooms' tests under Miri, those whose name holds `only`; without a nightly toolchain
+/// they are skipped by name.
+pub fn miri(workspace: &Workspace, only: &str) -> Result<Tally> {
+    let steps: Vec<_> = MIRI.iter().filter(|(name, ..)| name.contains(only)).collect();
+    if steps.is_empty() {
+        return Ok(Tally::default());
+    }
     if !rustup(&["component", "add", "--toolchain", NIGHTLY, "miri", "rust-src"]) {
         say(
             "skipped: Miri; get it with: rustup toolchain install nightly --component miri,rust-src",
         );
-        return Ok(Tally { skipped: MIRI.len() as u64, ..Tally::default() });
+        return Ok(Tally { skipped: steps.len() as u64, ..Tally::default() });
     }
     let mut tally = Tally::default();
-    for (name, arguments, flags) in MIRI {
+    for (name, arguments, flags) in steps {
         let passed = nightly(workspace, &["miri", "test", "--package", "palisade-pgtable"])
             .args(*arguments)
             .env("MIRIFLAGS", format!("{MIRI_FLAGS} {flags}"))
             .status()?
             .success();
-        say(&format!("test miri::{name} ... {}", if passed { "ok" } else { "FAILED" }));
+        say(&format!("test long::{name} ... {}", if passed { "ok" } else { "FAILED" }));
         tally += Tally::one(passed);
     }
     Ok(tally)
 }
 
-/// Runs every fuzz target. What it finds stays in the target directory: new inputs in
+/// Runs the fuzz targets whose step's name holds `only`. What it finds stays in the target directory: new inputs in
 /// `fuzz/corpus`, failing ones in `fuzz/artifacts`.
-pub fn fuzz(workspace: &Workspace) -> Result<Tally> {
+pub fn fuzz(workspace: &Workspace, only: &str) -> Result<Tally> {
     let mut tally = Tally::default();
-    let targets = targets(workspace);
+    let mut targets = targets(&workspace.root);
+    targets.retain(|target| step(target).contains(only));
     if !targets.is_empty() && !ready(workspace) {
         for target in targets {
             say(&format!(
-                "skipped: fuzz {target}; get it with: cargo install cargo-fuzz, rustup toolchain \
-                 install nightly"
+                "skipped: {}; get it with: cargo install cargo-fuzz, rustup toolchain \
+                 install nightly",
+                step(&target)
             ));
             tally += Tally { skipped: 1, ..Tally::default() };
         }
         return Ok(tally);
     }
     for target in targets {
+        let name = step(&target);
         let kept = |what: &str| workspace.target.join("fuzz").join(what).join(&target);
         let (found, failing) = (kept("corpus"), kept("artifacts"));
         std::fs::create_dir_all(&found)?;
@@ -75,7 +84,7 @@ pub fn fuzz(workspace: &Workspace) -> Result<Tally> {
             .arg(format!("-artifact_prefix={}/", failing.display()))
             .status()?
             .success();
-        say(&format!("test fuzz::{target} ... {}", if passed { "ok" } else { "FAILED" }));
+        say(&format!("test long::{name} ... {}", if passed { "ok" } else { "FAILED" }));
         tally += Tally::one(passed);
     }
     Ok(tally)
@@ -91,9 +100,14 @@ fn ready(workspace: &Workspace) -> bool {
         && (works(&["fuzz", "--version"]) || works(&["install", "--locked", "cargo-fuzz"]))
 }
 
+/// `pgtable` as `fuzz-pgtable`.
+fn step(target: &str) -> String {
+    format!("fuzz-{target}")
+}
+
 /// The names of the targets.
-fn targets(workspace: &Workspace) -> Vec<String> {
-    let folder = workspace.root.join(FUZZ).join("fuzz_targets");
+fn targets(root: &Path) -> Vec<String> {
+    let folder = root.join(FUZZ).join("fuzz_targets");
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<String> = files
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
@@ -115,4 +129,22 @@ fn nightly(workspace: &Workspace, arguments: &[&str]) -> Command {
         .current_dir(&workspace.root)
         .stdin(Stdio::null());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One step by its whole name, several by a part of it.
+    #[test]
+    fn steps_are_chosen_by_name() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let fuzz: Vec<String> = targets(root).iter().map(|target| step(target)).collect();
+        let miri = MIRI.iter().map(|(name, ..)| (*name).to_owned());
+        let all: Vec<String> = fuzz.into_iter().chain(miri).collect();
+        let holding = |text: &str| all.iter().filter(|name| name.contains(text)).count();
+        assert_eq!((holding("fuzz"), holding("fuzz-pgtable")), (targets(root).len(), 1));
+        assert_eq!((holding("miri"), holding("miri-pgtable-borrows")), (MIRI.len(), 1));
+        assert!(targets(root).len() >= 4);
+    }
 }

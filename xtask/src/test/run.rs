@@ -30,18 +30,17 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     if options.long && !options.qemu {
         tally += timed("planted faults", || planted::run(&workspace, only));
-        if only.is_empty() {
-            tally += timed("Miri", || long::miri(&workspace));
-            tally += timed("fuzzing", || long::fuzz(&workspace));
-            tally += timed("mutants", || mutants::run(&workspace));
-        }
+        tally += timed("Miri", || long::miri(&workspace, only));
+        tally += timed("fuzzing", || long::fuzz(&workspace, only));
+        tally += timed("mutants", || mutants::run(&workspace, only));
     }
     if !options.host {
         tally += timed("QEMU tests", || qemu(&workspace, only, options.long));
     }
     if !only.is_empty() && tally.passed + tally.failed + tally.skipped == 0 {
         say(&format!(
-            "no QEMU row or planted fault has {only:?} in its name; the latter need --long"
+            "no QEMU row, planted fault, Miri, fuzzing or mutants step has {only:?} in its name; \
+             all but the first need --long"
         ));
     }
     say(&tally.to_string());
