@@ -64,10 +64,12 @@ impl<'a, E: Env> Batch<'a, E> {
             Cover::Whole => self.push(phase, whole),
             Cover::One(piece) => self.push(phase, shaped(&piece, &single)),
             Cover::Each { first, step, count } => {
-                let mut piece = first;
+                let mut address = first.address;
+                let mut command = shaped(&first, &single);
                 for _ in 0..count {
-                    self.push(phase, shaped(&piece, &single))?;
-                    piece.address = piece.address.wrapping_add(step);
+                    self.push(phase, command)?;
+                    address = address.wrapping_add(step);
+                    Cmd::ADDRESS.set_address(&mut command.0, address);
                 }
                 Ok(())
             }
@@ -87,11 +89,12 @@ impl<'a, E: Env> Batch<'a, E> {
         Ok(())
     }
 
-    /// Sends what is left, one CMD_SYNC after it, and waits.
+    /// Sends what is left, one CMD_SYNC after it, and waits. By reference, since a move would
+    /// copy all of the array.
     ///
     /// # Errors
     /// See [`QueueError`].
-    pub fn finish(self) -> Result<(), QueueError> {
+    pub fn finish(&self) -> Result<(), QueueError> {
         if self.commands.is_empty() { Ok(()) } else { self.smmu.run(&self.commands) }
     }
 }

@@ -57,6 +57,17 @@ impl Table {
         self.word(index, |word| word.store(value, core::sync::atomic::Ordering::Relaxed));
     }
 
+    /// Stores pairs of words from `first` on, each word in one access; nothing when the last lies
+    /// outside.
+    pub fn store_pairs(&self, first: usize, pairs: impl ExactSizeIterator<Item = [u64; 2]>) {
+        let Some(words) = self.words(first, pairs.len() * 2) else { return };
+        for (to, [low, high]) in words.chunks_exact(2).zip(pairs) {
+            let [first, second] = to else { continue };
+            first.store(low, core::sync::atomic::Ordering::Relaxed);
+            second.store(high, core::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     fn word<R>(
         &self,
         index: usize,

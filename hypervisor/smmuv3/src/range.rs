@@ -103,14 +103,12 @@ pub fn cover(span: &Span, ril: bool, ds: bool) -> Cover {
 
     let tg = ((span.granule - 10) / 2) as u8;
     let ttl = leaf_log2.map_or(0, |log2| ttl(span.granule, log2, start, ds));
-    let mut scale = 0;
-    while scale < SCALE_MAX && pages.div_ceil(1 << scale) > NUM_MAX {
-        scale += 1;
-    }
-    let chunks = pages.div_ceil(1 << scale);
-    if chunks > NUM_MAX {
+    // The smallest with which NUM reaches. There are at most 2^52 pages.
+    let scale = pages.next_power_of_two().ilog2().saturating_sub(NUM_MAX.ilog2());
+    if scale > SCALE_MAX {
         return Cover::Whole;
     }
+    let chunks = ((pages - 1) >> scale) + 1;
     let num = (chunks - 1) as u8;
     if num == 0 && scale == 0 && ttl == 0 {
         // The one combination that is reserved (CERROR_ILL): say it without a granule instead.

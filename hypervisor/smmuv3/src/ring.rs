@@ -29,21 +29,25 @@ impl Ring {
     }
 
     /// The number of entries.
+    #[inline(always)]
     pub const fn entries(self) -> u32 {
         1 << self.log2
     }
 
     /// Index and wrap bit together count modulo twice the entries.
+    #[inline(always)]
     const fn mask(self) -> u32 {
         (2 << self.log2) - 1
     }
 
     /// The pointer in a register that may hold more (an error code, an overflow flag).
+    #[inline(always)]
     pub const fn pointer(self, register: u32) -> Pointer {
         Pointer(register & self.mask())
     }
 
     /// The entry a pointer points at.
+    #[inline(always)]
     pub const fn index(self, pointer: Pointer) -> u32 {
         pointer.0 & (self.entries() - 1)
     }

@@ -214,11 +214,9 @@ impl CommandQueue {
         }
         let Some(first) = inner.producer.reserve(count) else { return Ok(None) };
         let last = first + u64::from(count) - 1;
-        for (position, command) in (first..last).zip(commands) {
-            self.put(inner.producer.index(position), command);
-        }
+        self.put(&inner.producer, first, commands);
         // The cookie is the sync's position, taken under the lock.
-        self.put(inner.producer.index(last), &self.sync(&inner.producer, last));
+        self.put(&inner.producer, last, &[self.sync(&inner.producer, last)]);
         self.publish(&inner.producer, first, count);
         mmio.set(regs::CMDQ_PROD, inner.producer.prod().get());
         inner.counts.commands += u64::from(count);
@@ -228,10 +226,15 @@ impl CommandQueue {
         Ok(Some((first, last)))
     }
 
-    fn put(&self, index: u32, command: &Cmd) {
-        let at = index as usize * 2;
-        self.table.store(at, command.0[0]);
-        self.table.store(at + 1, command.0[1]);
+    /// Writes `commands` to the entries from position `first` on.
+    fn put(&self, producer: &Producer, first: u64, commands: &[Cmd]) {
+        let index = producer.index(first);
+        let before_end = (producer.ring().entries() - index) as usize;
+        let (head, tail) = commands.split_at(commands.len().min(before_end));
+        self.table.store_pairs(index as usize * 2, head.iter().map(|command| command.0));
+        if !tail.is_empty() {
+            self.table.store_pairs(0, tail.iter().map(|command| command.0));
+        }
     }
 
     /// Makes the entries of `[first, first + count)` visible before PROD names them.
@@ -350,7 +353,7 @@ impl CommandQueue {
                 let index = inner.producer.index(position);
                 let opcode = (self.table.load(index as usize * 2) & 0xff) as u8;
                 inner.producer.fail(position, Failure::Illegal(opcode));
-                self.put(index, &Cmd::sync());
+                self.put(&inner.producer, position, &[Cmd::sync()]);
                 self.table.publish(index as usize * 2, 2);
             }
         }
