@@ -36,6 +36,7 @@ mod events;
 mod evtq;
 pub mod features;
 mod invalidate;
+mod limits;
 mod memory;
 pub mod nested;
 pub mod range;

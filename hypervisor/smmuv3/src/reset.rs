@@ -12,10 +12,11 @@ use palisade_hal::mmio::{Mmio, Reg};
 use palisade_hal::{Deadline, Env};
 use palisade_mem::{Agent, Frames};
 
-use crate::cmdq::{CommandQueue, SyncLimits};
+use crate::cmdq::CommandQueue;
 use crate::error::BringUpError;
 use crate::evtq::{InputQueue, Kind};
 use crate::features::{Features, IdRegisters};
+use crate::limits::Limits;
 use crate::regs::{self, CR0, CR1, CR2, GBPA, IRQ_CTRL};
 use crate::small::Small;
 use crate::smmu::{Inputs, Options, Smmu, Streams};
@@ -47,13 +48,13 @@ pub fn abort_by_default(mmio: &Mmio, env: &impl Env, micros: u64) -> Result<(), 
 fn acknowledge<R: tock_registers::RegisterLongName>(
     mmio: &Mmio,
     env: &impl Env,
-    micros: u64,
+    limits: Limits,
     register: Reg<u32, R>,
     twin: Reg<u32, R>,
     value: u32,
 ) -> bool {
     mmio.set(register, value);
-    Deadline::after(env, micros).wait(env, || mmio.get(twin) == value)
+    limits.wait(env, || mmio.get(twin) == value)
 }
 
 impl<E: Env> Smmu<E> {
@@ -72,7 +73,7 @@ impl<E: Env> Smmu<E> {
             return Err(BringUpError::Registers);
         }
         abort_by_default(&mmio, &env, options.register_micros)?;
-        disable(&mmio, &env, options.register_micros)?;
+        disable(&mmio, &env, options.register_limits())?;
         let mut features = Features::new(&IdRegisters::read(&mmio))?;
         features.coherent &= options.coherent;
         let agent = frames.register_agent("smmu").map_err(|_| BringUpError::NoMemory)?;
@@ -155,8 +156,8 @@ impl<E: Env> Smmu<E> {
     }
 
     fn control(&self, value: u32) -> Result<(), BringUpError> {
-        let micros = self.options.register_micros;
-        if acknowledge(&self.mmio, &self.env, micros, regs::CR0, regs::CR0ACK, value) {
+        let limits = self.options.register_limits();
+        if acknowledge(&self.mmio, &self.env, limits, regs::CR0, regs::CR0ACK, value) {
             Ok(())
         } else {
             Err(BringUpError::Register("CR0"))
@@ -175,9 +176,9 @@ impl<E: Env> Smmu<E> {
         if self.features.pri {
             value += IRQ_CTRL::PRIQ_IRQEN::SET;
         }
-        let micros = self.options.register_micros;
+        let limits = self.options.register_limits();
         let (register, twin) = (regs::IRQ_CTRL, regs::IRQ_CTRLACK);
-        if acknowledge(&self.mmio, &self.env, micros, register, twin, value.value) {
+        if acknowledge(&self.mmio, &self.env, limits, register, twin, value.value) {
             Ok(())
         } else {
             Err(BringUpError::Register("IRQ_CTRL"))
@@ -190,7 +191,7 @@ impl<E: Env> Smmu<E> {
         self.queue.kill();
         if !self.dead.swap(true, Ordering::AcqRel) {
             log::error!("smmuv3: instance is dead, every stream aborts");
-            if disable(&self.mmio, &self.env, self.options.register_micros).is_err() {
+            if disable(&self.mmio, &self.env, self.options.register_limits()).is_err() {
                 log::error!("smmuv3: the instance did not even acknowledge being disabled");
             }
         }
@@ -202,7 +203,7 @@ impl<E: Env> Smmu<E> {
         self.dead.store(true, Ordering::Release);
         let micros = self.options.register_micros;
         let blocked = abort_by_default(&self.mmio, &self.env, micros)
-            .and_then(|()| disable(&self.mmio, &self.env, micros));
+            .and_then(|()| disable(&self.mmio, &self.env, self.options.register_limits()));
         if let Err(error) = blocked {
             log::error!("smmuv3: shutdown: {error}");
         }
@@ -218,14 +219,14 @@ fn mmio_clear(mmio: &Mmio, registers: &[Reg<u64>]) {
 /// Stops everything; GBPA aborts already. Interrupts first, so that none is raised by the rest;
 /// stale errors are acknowledged, so that a new one is seen. A register that does not answer
 /// keeps none of the others from being written.
-fn disable(mmio: &Mmio, env: &impl Env, micros: u64) -> Result<(), BringUpError> {
-    let quiet = acknowledge(mmio, env, micros, regs::IRQ_CTRL, regs::IRQ_CTRLACK, 0);
+fn disable(mmio: &Mmio, env: &impl Env, limits: Limits) -> Result<(), BringUpError> {
+    let quiet = acknowledge(mmio, env, limits, regs::IRQ_CTRL, regs::IRQ_CTRLACK, 0);
     // SMMUEN alone first: the fields of CR0 change independently, and with ATSCHK gone before
     // SMMUEN there would be an instant at which Translated traffic passes.
     let enabled = mmio.get(regs::CR0);
     let off =
-        acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, enabled & !CR0::SMMUEN::SET.mask());
-    let stopped = acknowledge(mmio, env, micros, regs::CR0, regs::CR0ACK, 0);
+        acknowledge(mmio, env, limits, regs::CR0, regs::CR0ACK, enabled & !CR0::SMMUEN::SET.mask());
+    let stopped = acknowledge(mmio, env, limits, regs::CR0, regs::CR0ACK, 0);
     mmio.set(regs::GERRORN, mmio.get(regs::GERROR));
     if !(off && stopped) {
         return Err(BringUpError::Register("CR0"));
@@ -256,8 +257,7 @@ impl Parts {
         let table = StreamTable::new(frames, features).map_err(none)?;
         let log2 = options.cmdq_log2.max(3).min(features.cmdq_log2);
         let messages = options.messages && features.msi;
-        let limits = SyncLimits { micros: options.sync_micros, turns: options.sync_turns };
-        let queue = CommandQueue::new(frames, log2, coherent, messages, limits);
+        let queue = CommandQueue::new(frames, log2, coherent, messages, options.sync_limits());
         let Ok(queue) = queue else {
             table.free();
             return Err(BringUpError::NoMemory);

@@ -16,6 +16,7 @@ use crate::cmdq::{CommandQueue, QueueCounts};
 use crate::error::QueueError;
 use crate::evtq::InputQueue;
 use crate::features::Features;
+use crate::limits::Limits;
 use crate::regs::{self, GBPA};
 use crate::small::Small;
 use crate::spec::Cmd;
@@ -35,6 +36,8 @@ pub struct Options {
     pub sync_turns: u32,
     /// Deadline of one register acknowledgement in microseconds.
     pub register_micros: u64,
+    /// Most turns of the loop that waits for it, each of which reads one register.
+    pub register_turns: u32,
     /// log2 of the command queue's entries, cut to what the SMMU offers.
     pub cmdq_log2: u32,
     /// log2 of the event queue's and the PRI queue's entries, cut likewise.
@@ -52,12 +55,25 @@ pub struct Options {
     pub interrupts: bool,
 }
 
+impl Options {
+    /// Those of one CMD_SYNC.
+    pub(crate) fn sync_limits(&self) -> Limits {
+        Limits { micros: self.sync_micros, turns: self.sync_turns }
+    }
+
+    /// Those of one register acknowledgement.
+    pub(crate) fn register_limits(&self) -> Limits {
+        Limits { micros: self.register_micros, turns: self.register_turns }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             sync_micros: 100_000,
             sync_turns: 1 << 22,
             register_micros: 100_000,
+            register_turns: 1 << 22,
             cmdq_log2: 8,
             evtq_log2: 10,
             storm_events: 1 << 16,

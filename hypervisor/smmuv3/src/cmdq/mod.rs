@@ -7,5 +7,5 @@ mod producer;
 mod queue;
 
 pub use producer::{Failure, Impossible, Producer};
+pub(crate) use queue::CommandQueue;
 pub use queue::{BATCH_COMMANDS_MAX, QueueCounts};
-pub(crate) use queue::{CommandQueue, SyncLimits};

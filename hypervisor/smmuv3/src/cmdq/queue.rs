@@ -11,6 +11,7 @@ use palisade_mem::Frames;
 
 use super::producer::{Failure, Producer};
 use crate::error::QueueError;
+use crate::limits::Limits;
 use crate::memory::Table;
 use crate::regs::{self, CMDQ_CONS, GERROR};
 use crate::ring::{Pointer, Ring};
@@ -19,13 +20,6 @@ use crate::spec::Cmd;
 /// Commands in one batch, its CMD_SYNCs included: the longest range without range invalidation
 /// and what else belongs to it. A longer request is several batches.
 pub const BATCH_COMMANDS_MAX: usize = 72;
-
-/// The limits of one wait for one CMD_SYNC; whichever comes first.
-#[derive(Clone, Copy)]
-pub(crate) struct SyncLimits {
-    pub micros: u64,
-    pub turns: u32,
-}
 
 /// Turns between two looks at the registers while a completion message is awaited in memory.
 const TURNS_PER_LOOK: u32 = 32;
@@ -67,7 +61,7 @@ struct Inner {
 pub(crate) struct CommandQueue {
     table: Table,
     completion: Completion,
-    limits: SyncLimits,
+    limits: Limits,
     log2: u32,
     /// Beside the lock, so that a panicking core that holds it can still give the queue up.
     dead: AtomicBool,
@@ -84,7 +78,7 @@ impl CommandQueue {
         log2: u32,
         coherent: bool,
         messages: bool,
-        limits: SyncLimits,
+        limits: Limits,
     ) -> Result<Self, DriverError> {
         let ring = Ring::new(log2);
         let table = Table::new(frames, u64::from(ring.entries()) << COMMAND_LOG2, coherent)?;

@@ -129,19 +129,22 @@ fn reads(bench: &Bench, register: u64) -> u64 {
     state.accesses.iter().filter(|access| !access.0 && access.1 == register).count() as u64
 }
 
-/// A clock that stands still: the turns are counted, so the wait ends all the same.
+/// A clock that stands still.
+struct Still;
+
+impl palisade_hal::Env for Still {
+    fn relax(&self) {}
+    fn now(&self) -> u64 {
+        0
+    }
+    fn frequency(&self) -> u64 {
+        1
+    }
+}
+
+/// The turns are counted, so the wait ends all the same.
 #[test]
 fn a_clock_that_stands_still_ends_the_wait() {
-    struct Still;
-    impl palisade_hal::Env for Still {
-        fn relax(&self) {}
-        fn now(&self) -> u64 {
-            0
-        }
-        fn frequency(&self) -> u64 {
-            1
-        }
-    }
     let bare = bare(QEMU);
     let smmu = Smmu::bring_up(
         bare.mmio(),
@@ -156,6 +159,26 @@ fn a_clock_that_stands_still_ends_the_wait() {
     let state = bare.fake.state();
     let looks = state.accesses.iter().filter(|access| !access.0 && access.1 == CONS).count();
     assert!(looks <= 2 * (500 + 3), "{looks}");
+}
+
+/// Likewise for the registers that are to say that a dead SMMU is disabled.
+#[test]
+fn a_clock_that_stands_still_ends_the_wait_for_a_register() {
+    const CR0: u64 = 0x20;
+    const CR0ACK: u64 = 0x24;
+    let bare = bare(QEMU);
+    let turns = Options { sync_turns: 10, register_turns: 300, ..options() };
+    let smmu = Smmu::bring_up(bare.mmio(), &bare.frames, Still, turns).unwrap();
+    let mut state = bare.fake.state();
+    state.faults.push(Fault::Stop { opcode: 0x28 });
+    state.ignore.push(CR0);
+    state.accesses.clear();
+    drop(state);
+    assert!(smmu.invalidate(&[Invalidation::Vmid(Vmid::new(1))]).is_err());
+    let state = bare.fake.state();
+    let reads = state.accesses.iter().filter(|access| !access.0 && access.1 == CR0ACK).count();
+    // SMMUEN alone, then all of CR0, each with a last look.
+    assert_eq!(reads, 2 * (300 + 1));
 }
 
 /// Every invalidation's worst case, on an SMMU without range invalidation: the commands of one
