@@ -82,11 +82,9 @@ impl Geometry {
         if granule == 16 && oas > 48 {
             sizes |= 1 << 42;
         }
-        // The granule is always there; a block size only where asked for, and
-        // where a table of its level exists.
-        let asked = config.pgsize_bitmap | 1 << granule;
+        // A block size only where asked for, and where a table of its level exists.
         let largest = granule + (3 - start.max(0) as u32) * step;
-        sizes &= asked & ((2u64 << largest) - 1);
+        sizes &= config.pgsize_bitmap & ((2u64 << largest) - 1);
         Ok(Self { granule, ias, oas, start, roots, sizes })
     }
 
@@ -167,65 +165,4 @@ pub(crate) fn at_most(config: &Config, ias: u8, oas: u8) -> Result<(), ConfigErr
         return Err(ConfigError::Option(format));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{SIZES_4K, SIZES_16K, SIZES_64K};
-
-    fn stage2(sizes: u64, bits: u8) -> (i8, usize) {
-        let mut config = Config::new(FormatId::Arm64LpaeS2);
-        (config.pgsize_bitmap, config.ias, config.oas) = (sizes, bits, bits);
-        let geometry = Geometry::derive(&config, Stage::Two).unwrap();
-        (geometry.start, geometry.roots)
-    }
-
-    #[test]
-    fn roots_concatenate_only_where_they_must() {
-        let rows = [
-            (32, (1, 1), (2, 1), (2, 1)),
-            (36, (1, 1), (2, 1), (2, 1)),
-            (40, (1, 2), (2, 16), (2, 1)),
-            (42, (1, 8), (1, 1), (2, 1)),
-            (44, (0, 1), (1, 1), (1, 1)),
-            (48, (0, 1), (1, 2), (1, 1)),
-        ];
-        for (bits, small, middle, large) in rows {
-            assert_eq!(stage2(SIZES_4K, bits), small, "4K {bits}");
-            assert_eq!(stage2(SIZES_16K, bits), middle, "16K {bits}");
-            assert_eq!(stage2(SIZES_64K, bits), large, "64K {bits}");
-        }
-        assert_eq!(stage2(SIZES_64K, 52), (1, 1));
-    }
-
-    #[test]
-    fn the_cpu_view_goes_by_the_implemented_size() {
-        let mut config = Config::cpu_stage2(40, 44, false);
-        config.oas = 40;
-        let shape = |config: &Config| Geometry::derive(config, Stage::Two).unwrap();
-        assert_eq!((shape(&config).start, shape(&config).roots), (0, 1));
-        config.view = View::Cpu { pa_bits: 40, vmid16: false };
-        assert_eq!((shape(&config).start, shape(&config).roots), (1, 2));
-        assert_eq!(shape(&config).start_code(), (1, false));
-    }
-
-    #[test]
-    fn lpa2_reaches_level_minus_one() {
-        let mut config = Config::new(FormatId::Arm64LpaeS2);
-        (config.ias, config.oas, config.lpa2) = (52, 52, true);
-        let shape = Geometry::derive(&config, Stage::Two).unwrap();
-        assert_eq!((shape.start, shape.roots, shape.start_code()), (-1, 1, (0, true)));
-        assert_eq!(shape.sizes, SIZES_4K | 1 << 39);
-        config.oas = 48;
-        let shape = Geometry::derive(&config, Stage::Two).unwrap();
-        assert_eq!((shape.start, shape.roots), (0, 16));
-    }
-
-    #[test]
-    fn too_many_roots_are_refused() {
-        let mut config = Config::new(FormatId::Arm64LpaeS2);
-        (config.ias, config.oas) = (48, 40);
-        assert!(Geometry::derive(&config, Stage::Two).is_err());
-    }
 }

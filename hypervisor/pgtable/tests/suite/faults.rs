@@ -9,40 +9,16 @@
 use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::common::metered::Metered;
 use crate::common::{Machine, config, few, granules, sizes};
 use palisade_hal::fake::{Barrier, Observer, Op, observe};
 use palisade_hal::{Iova, PhysAddr};
-use palisade_mem::{Detached, FrameTables, Owner, Table, TableMemory, Use, Words};
+use palisade_mem::{Owner, TableMemory, Use};
 use palisade_pgtable::{
     Config, Error, FormatId, Gather, PageTable, Prot, SIZES_4K, SplitPolicy, alloc,
 };
-
-/// Table memory that gives `left` more tables.
-#[derive(Clone)]
-struct Scarce {
-    memory: FrameTables,
-    left: Arc<AtomicUsize>,
-}
-
-impl TableMemory for Scarce {
-    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr> {
-        let left = self.left.load(Ordering::Relaxed).checked_sub(1)?;
-        self.left.store(left, Ordering::Relaxed);
-        self.memory.alloc::<W>(count)
-    }
-    fn discard(&self, block: PhysAddr) {
-        self.memory.discard(block);
-    }
-    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
-        self.memory.table::<W>(at)
-    }
-    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
-        self.memory.retire(block, into);
-    }
-}
 
 /// Every word of every table, in order of addresses.
 fn image(machine: &Machine) -> Vec<(u64, u64)> {
@@ -71,12 +47,11 @@ fn for_every_k(
     request: impl Fn(&mut dyn PageTable) -> Result<(), Error>,
 ) -> usize {
     for k in 0.. {
-        let left = Arc::new(AtomicUsize::new(usize::MAX));
-        let memory = Scarce { memory: machine.memory.clone(), left: left.clone() };
-        let mut table = alloc(config, memory).unwrap();
+        let memory = Metered::new(machine, usize::MAX);
+        let mut table = alloc(config, memory.clone()).unwrap();
         prepare(&mut *table);
         let (before, footprint) = (image(machine), machine.frames.footprint());
-        left.store(k, Ordering::Relaxed);
+        memory.leave(k);
         let result = request(&mut *table);
         if result.is_err() {
             assert!(matches!(result, Err(Error::NoMemory(_))), "{result:?}");

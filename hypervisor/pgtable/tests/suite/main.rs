@@ -8,3 +8,4 @@ mod faults;
 mod gather;
 mod registry;
 mod shadow_tlb;
+mod shapes;

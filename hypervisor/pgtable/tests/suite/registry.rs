@@ -8,8 +8,8 @@
 //! 4. Formats that are not registered are a typed error.
 
 use crate::common::Machine;
-use palisade_hal::PhysAddr;
-use palisade_mem::{Detached, FrameTables, Table, TableMemory, Words};
+use crate::common::metered::Metered;
+use palisade_mem::{FrameTables, TableMemory};
 use palisade_pgtable::{
     Config, ConfigError, FormatFns, FormatId, Gather, RegisterError, Registry, SelfTest,
 };
@@ -56,35 +56,13 @@ fn busy_while_tables_live() {
     assert_eq!(machine.tables(), 0);
 }
 
-/// Memory that runs out after so many tables.
-#[derive(Clone)]
-struct Scarce(FrameTables, std::sync::Arc<std::sync::atomic::AtomicUsize>);
-
-impl TableMemory for Scarce {
-    fn alloc<W: Words>(&self, count: usize) -> Option<PhysAddr> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let left = self.1.load(Relaxed).checked_sub(1)?;
-        self.1.store(left, Relaxed);
-        self.0.alloc::<W>(count)
-    }
-    fn discard(&self, block: PhysAddr) {
-        self.0.discard(block);
-    }
-    fn table<W: Words>(&self, at: PhysAddr) -> Option<Table<'_, W>> {
-        self.0.table::<W>(at)
-    }
-    fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
-        self.0.retire(block, into);
-    }
-}
-
 #[test]
 fn a_failing_self_test_unwinds_exactly_its_family() {
-    static LPAE: [FormatFns<Scarce>; 5] = FormatFns::lpae();
-    static V7S: [FormatFns<Scarce>; 1] = FormatFns::v7s();
-    static MALI: [FormatFns<Scarce>; 5] = FormatFns::lpae();
+    static LPAE: [FormatFns<Metered>; 5] = FormatFns::lpae();
+    static V7S: [FormatFns<Metered>; 1] = FormatFns::v7s();
+    static MALI: [FormatFns<Metered>; 5] = FormatFns::lpae();
     let machine = Machine::new(1024);
-    let tables = |count: usize| Scarce(machine.memory.clone(), std::sync::Arc::new(count.into()));
+    let tables = |count: usize| Metered::new(&machine, count);
     let needed = {
         let memory = tables(usize::MAX);
         let test = SelfTest {
@@ -94,7 +72,7 @@ fn a_failing_self_test_unwinds_exactly_its_family() {
         };
         let registry = registry();
         registry.register_family(&LPAE, &test).unwrap();
-        usize::MAX - memory.1.load(std::sync::atomic::Ordering::Relaxed)
+        usize::MAX - memory.left()
     };
     for count in 0..needed {
         let memory = tables(count);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::common::shadow::Shadow;
-use crate::common::{GRANULES, Random, config, sizes};
+use crate::common::{GRANULES, Random, config, fail_fast, sizes};
 use palisade_hal::fake::{Observer, Op, observe};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Agent, Arena, FrameTables, Frames, Owner, Proof, Scope, Use};
@@ -231,6 +231,7 @@ struct World {
 
 impl World {
     fn new(config: &Config, seed: u64) -> Self {
+        fail_fast();
         let arena =
             Arena::new(PhysAddr::new(0x8000_0000), if cfg!(miri) { 1 << 12 } else { 1 << 15 });
         let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();

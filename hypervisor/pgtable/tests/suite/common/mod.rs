@@ -1,9 +1,10 @@
 //! Memory, a TLB that records, and random numbers, for all tests.
 
+pub mod metered;
 pub mod shadow;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{Agent, Arena, FrameTables, Frames, Owner, Proof, Scope};
@@ -71,6 +72,7 @@ pub struct Machine {
 impl Machine {
     /// `frames` frames from 0x8000_0000.
     pub fn new(frames: u64) -> Self {
+        fail_fast();
         let arena = Arena::new(PhysAddr::new(0x8000_0000), frames);
         let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
         let agent = frames.register_agent("test").unwrap();
@@ -114,6 +116,20 @@ impl Machine {
     /// Frames used by tables.
     pub fn tables(&self) -> u64 {
         self.frames.footprint().table
+    }
+}
+
+/// With `PALISADE_FAIL_FAST` set, the first test that fails ends all: a mutant is noticed once.
+pub fn fail_fast() {
+    static ONCE: Once = Once::new();
+    if std::env::var_os("PALISADE_FAIL_FAST").is_some() {
+        ONCE.call_once(|| {
+            let tell = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                tell(info);
+                std::process::exit(101);
+            }));
+        });
     }
 }
 
