@@ -9,3 +9,4 @@ mod gather;
 mod registry;
 mod shadow_tlb;
 mod shapes;
+mod walk_cache;
