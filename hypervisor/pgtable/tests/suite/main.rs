@@ -3,6 +3,7 @@
 mod battery;
 mod collapse;
 mod common;
+mod dirty;
 mod encodings;
 mod faults;
 mod gather;
