@@ -157,6 +157,9 @@ impl<F: Format, M: TableMemory> Space<F, M> {
 
     #[cold]
     fn clean_words(&self, table: Table<'_, F::Words>, index: usize, count: usize) {
+        if count == 0 {
+            return;
+        }
         // v7s packs two entries in a word; cleaning from the half is enough.
         let per_word = if F::REPEATS { 2 } else { 1 };
         let (first, last) = (index / per_word, (index + count).div_ceil(per_word));

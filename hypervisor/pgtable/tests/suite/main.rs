@@ -1,6 +1,7 @@
 //! Page tables, room by room, over memory whose physical addresses are not its own.
 
 mod battery;
+mod coherence;
 mod collapse;
 mod common;
 mod dirty;
