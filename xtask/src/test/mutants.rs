@@ -24,7 +24,6 @@ const OPTIONS: &[&str] = &[
     "--cap-lints=true",
     "--no-shuffle",
     "--",
-    "--lib",
     "--test=suite",
 ];
 
@@ -73,6 +72,7 @@ fn mutate(workspace: &Workspace, file: &str, excused: &str) -> Result<bool> {
         .arg(format!("--output={}", out.display()))
         .args(OPTIONS)
         .env("CARGO_TARGET_DIR", base.join("target"))
+        .env("PALISADE_FAIL_FAST", "1")
         .current_dir(&workspace.root)
         .status()
         .context("cargo does not start")?;
