@@ -27,13 +27,16 @@ pub(crate) enum Phase {
 pub(crate) struct Batch<'a, E: Env> {
     smmu: &'a Smmu<E>,
     commands: ArrayVec<Cmd, BATCH_COMMANDS_MAX>,
+    /// How many fit; one place is kept for the CMD_SYNC at the end.
+    room: usize,
     phase: Phase,
 }
 
 impl<'a, E: Env> Batch<'a, E> {
     /// An empty batch.
     pub fn new(smmu: &'a Smmu<E>) -> Self {
-        Self { smmu, commands: ArrayVec::new(), phase: Phase::Configuration }
+        let room = smmu.queue.batch_max() - 1;
+        Self { smmu, commands: ArrayVec::new(), room, phase: Phase::Configuration }
     }
 
     /// Adds a command, after a CMD_SYNC where its phase must see earlier ones complete.
@@ -77,8 +80,7 @@ impl<'a, E: Env> Batch<'a, E> {
     }
 
     fn add(&mut self, command: Cmd) -> Result<(), QueueError> {
-        // One place is kept for the CMD_SYNC at the end.
-        if self.commands.len() + 1 >= self.smmu.queue.batch_max() {
+        if self.commands.len() >= self.room {
             self.smmu.run(&self.commands)?;
             self.commands.clear();
             if command.is_sync() {

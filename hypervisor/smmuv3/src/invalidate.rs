@@ -1,9 +1,10 @@
 //! The core's invalidations in commands (§4.3 to §4.5).
 //!
-//! Worst case of one call with one entry: [`SINGLE_COMMANDS_MAX`](crate::range::SINGLE_COMMANDS_MAX)
-//! commands and one CMD_SYNC in one batch (two commands with range invalidation: one, and its
-//! CMD_SYNC), one write of PROD, and at most `Options::sync_turns` turns of the waiting loop, each
-//! of which reads at most three registers. A time-out adds one lone CMD_SYNC under the same limit.
+//! What a call costs at most, [`Smmu::bound`] says: a range without range invalidation is cut into
+//! at most [`SINGLE_COMMANDS_MAX`](crate::range::SINGLE_COMMANDS_MAX) commands, with it it is one;
+//! a batch is one write of CMDQ_PROD and one CMD_SYNC at its end, and is waited for in at most
+//! `Options::sync_turns` turns, each of which reads at most three registers. A time-out adds one
+//! lone CMD_SYNC under the same limit.
 
 use palisade_hal::{Env, StreamId, Vmid};
 use palisade_iommu::{DriverError, Invalidation};

@@ -14,6 +14,7 @@
 //! | `encode`, `used`, `entry` | §5, §3.21.3: images, and how a live one changes |
 //! | `strtab`, `cdtab`, `configure`, `contexts` | §3.3, §5 |
 //! | `command`, `range`, `batch`, `invalidate` | §4 |
+//! | `bound` | what an invalidation costs at most |
 //! | `nested` | what a guest may say |
 //! | `decode`, `events`, `storm` | §7 |
 #![no_std]
@@ -22,6 +23,7 @@
 extern crate alloc;
 
 mod batch;
+pub mod bound;
 mod cdtab;
 pub mod cmdq;
 pub mod command;

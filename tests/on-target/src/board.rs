@@ -9,8 +9,7 @@ use palisade_hal::machine::{BootInfo, Fatal, Machine, MapKind, Refusal};
 use palisade_mem::Heap;
 use spin::Once;
 
-use crate::memory::Memory;
-use crate::{group, memory};
+use crate::memory::POOL;
 
 /// The PL011 of QEMU's virt machine.
 const UART: u64 = 0x900_0000;
@@ -65,20 +64,18 @@ fn park() -> ! {
     }
 }
 
-/// The first core's main function.
-pub fn start(info: BootInfo) -> ! {
+/// The first core's main function: brings up the heap, maps the pool one to one, runs `test` and
+/// ends with what it answers, whether all was right.
+pub fn run(info: BootInfo, test: fn(&'static dyn Machine) -> bool) -> ! {
     let start = (&raw mut BYTES) as usize;
     // SAFETY: BYTES is named nowhere else, and this runs once.
     unsafe { HEAP.init(start, HEAP_BYTES) };
     MACHINE.call_once(|| info.machine);
     let map = |range, kind| info.machine.map(range, kind).is_ok();
-    if !map(UART..UART + 0x1000, MapKind::Device) || !map(memory::POOL, MapKind::Data) {
+    if !map(UART..UART + 0x1000, MapKind::Device) || !map(POOL, MapKind::Data) {
         exit(2);
     }
-    // SAFETY: the pool was mapped just now, one to one, lies beside the image and the device tree,
-    // and this runs once.
-    let memory = unsafe { Memory::new() };
-    exit(u32::from(!group::all(&memory)))
+    exit(u32::from(!test(info.machine)))
 }
 
 /// No other core is started.

@@ -3,9 +3,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use palisade_hal::Iova;
+use palisade_on_target::memory::POOL;
 use palisade_pgtable::{PageTable, Registers};
 
-use crate::memory::POOL;
 use crate::population::{Mapping, Population};
 use crate::random::Random;
 use crate::sweep::sweep;

@@ -3,13 +3,13 @@
 use core::fmt;
 
 use palisade_hal::guest;
+use palisade_on_target::memory::Memory;
+use palisade_on_target::say;
 use palisade_pgtable::{Config, alloc};
 
 use crate::flip::flips;
-use crate::memory::Memory;
 use crate::population::Population;
 use crate::random::Random;
-use crate::say;
 use crate::shapes::{Group, NARROW, WIDE};
 use crate::sweep::{Count, sweep};
 use crate::walker::{Output, Walker};

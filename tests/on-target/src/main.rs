@@ -11,16 +11,14 @@
 //! semihosting, 0 when every answer was right.
 #![no_std]
 #![no_main]
-// Opted in: `entry!` names the functions that the boot code links against; the UART, the heap,
-// the direct map over the frames and the entry whose bit is turned over are pointers.
+// Opted in: `entry!` names the functions that the boot code links against; the memory and
+// the entry whose bit is turned over are pointers.
 #![allow(unsafe_code)]
 
 extern crate alloc;
 
-mod board;
 mod flip;
 mod group;
-mod memory;
 mod par;
 mod population;
 mod random;
@@ -28,8 +26,21 @@ mod shapes;
 mod sweep;
 mod walker;
 
+use palisade_hal::machine::BootInfo;
+use palisade_on_target::board;
+use palisade_on_target::memory::{Memory, POOL};
+
+fn start(info: BootInfo) -> ! {
+    board::run(info, |_| {
+        // SAFETY: the board has mapped the pool one to one, beside the image and the device tree,
+        // and this runs once.
+        let memory = unsafe { Memory::new(POOL) };
+        group::all(&memory)
+    })
+}
+
 palisade_boot::entry!(
-    main: board::start,
+    main: start,
     secondary: board::secondary,
     refuse: board::refuse,
     fatal: board::fatal,

@@ -1,4 +1,4 @@
-//! Memory for the tables, and who forgets them.
+//! Memory for what is built, and who forgets it.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -7,7 +7,7 @@ use palisade_hal::{Iova, PhysAddr, tlb};
 use palisade_mem::{Agent, DirectMap, FrameTables, Frames, Owner, PhysRange, Proof, Scope};
 use palisade_pgtable::{Gather, PageTable, TlbError, TlbOps};
 
-/// RAM for tables: beside the image, below 4 GiB, so that a walk with a 32-bit output size still
+/// RAM for it: beside the image, below 4 GiB, so that a walk with a 32-bit output size still
 /// reaches them.
 pub const POOL: Range<u64> = 0x4800_0000..0x5800_0000;
 
@@ -21,18 +21,23 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of the pool.
+    /// All of `pool`.
     ///
     /// # Safety
-    /// The pool is mapped one to one, writable, used by nothing else, and this is called once.
-    pub unsafe fn new() -> Self {
-        let (start, end) = (PhysAddr::new(POOL.start), PhysAddr::new(POOL.end));
+    /// The pool is mapped one to one, writable, and used by nothing else.
+    pub unsafe fn new(pool: Range<u64>) -> Self {
+        let (start, end) = (PhysAddr::new(pool.start), PhysAddr::new(pool.end));
         // SAFETY: the caller's promise.
-        let map = unsafe { DirectMap::new(start, end, POOL.start as usize) };
-        let range = PhysRange { start, bytes: POOL.end - POOL.start };
+        let map = unsafe { DirectMap::new(start, end, pool.start as usize) };
+        let range = PhysRange { start, bytes: pool.end - pool.start };
         let frames = Frames::new(map, &[range]).expect("a pool of frames");
         let cpu = frames.register_agent("cpu").expect("one agent");
         Self { frames, cpu }
+    }
+
+    /// The frames.
+    pub fn frames(&self) -> &Arc<Frames> {
+        &self.frames
     }
 
     /// Memory for one table.

@@ -1,8 +1,9 @@
 //! All questions about one table, and how many answers were as expected.
 
+use palisade_on_target::say;
+
 use crate::par::{Answer, Kind};
 use crate::population::Population;
-use crate::say;
 use crate::walker::{Output, Walker};
 
 /// What became of the questions.

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu-virt", &["board", "boot", "core", "fdt", "hal"]),
     ("rpi4", &["board", "boot", "core", "fdt", "hal"]),
     ("payloads", &["abi"]),
-    ("on-target", &["boot", "hal", "mem", "pgtable"]),
+    ("on-target", &["boot", "hal", "iommu", "mem", "pgtable", "smmuv3"]),
     ("smmu-model", &[]),
     ("e2e", &[]),
 ];

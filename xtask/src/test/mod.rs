@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything there is to test, and one line with the sum.
 
 mod host;
+pub mod invalidation;
 mod kernels;
 mod long;
 mod mutants;

@@ -15,9 +15,10 @@ use crate::test::run::announce;
 use crate::test::tally::Tally;
 use crate::workspace::Workspace;
 
-const PACKAGE: &str = "palisade-on-target";
-/// What every line of the test starts with.
-const PREFIX: &str = "on-target: ";
+/// The package of both programs.
+pub(super) const PACKAGE: &str = "palisade-on-target";
+/// What every line of theirs starts with.
+pub(super) const PREFIX: &str = "on-target: ";
 /// It takes seconds; a busy host gets many times that.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -94,16 +95,16 @@ pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
     let program = workspace.build(PACKAGE, PACKAGE)?;
     for run in runs {
         let start = Instant::now();
-        let (printed, status) = boot(qemu, &program, run.cpu)?;
-        let lines: Vec<&str> =
-            printed.lines().filter_map(|line| line.trim_end().strip_prefix(PREFIX)).collect();
-        let passed = status.is_none() && lines == run.lines;
+        let output = boot(qemu, &program, "virt,virtualization=on,gic-version=3", run.cpu, &[])?;
+        let lines: Vec<&str> = output.lines().collect();
+        let passed = output.status.is_none() && lines == run.lines;
         for line in &lines {
             say(&format!("{PREFIX}{}: {line}", run.cpu));
         }
         announce(run.name, passed, start);
         if !passed {
-            let status = status.unwrap_or_default();
+            let Output { printed, status } = &output;
+            let status = status.as_deref().unwrap_or_default();
             let wanted = run.lines.join("\n");
             say(&format!("{status}\n--- wanted\n{wanted}\n--- printed\n{printed}\n---"));
         }
@@ -112,10 +113,32 @@ pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Runs the program to its end: what it printed, and what was wrong with its exit status.
-fn boot(qemu: &Path, program: &Path, cpu: &str) -> Result<(String, Option<String>)> {
-    let machine = ["-machine", "virt,virtualization=on,gic-version=3", "-m", "1G", "-cpu", cpu];
-    let mut arguments: Vec<std::ffi::OsString> = machine.iter().map(Into::into).collect();
+/// What came of a program.
+pub(super) struct Output {
+    /// What it printed.
+    pub printed: String,
+    /// What was wrong with its exit status.
+    pub status: Option<String>,
+}
+
+impl Output {
+    /// Its lines, without the prefix.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.printed.lines().filter_map(|line| line.trim_end().strip_prefix(PREFIX))
+    }
+}
+
+/// Runs a program to its end.
+pub(super) fn boot(
+    qemu: &Path,
+    program: &Path,
+    machine: &str,
+    cpu: &str,
+    more: &[&str],
+) -> Result<Output> {
+    let machine = ["-machine", machine, "-m", "1G", "-cpu", cpu];
+    let words = machine.iter().chain(more);
+    let mut arguments: Vec<std::ffi::OsString> = words.map(Into::into).collect();
     arguments.extend(["-semihosting-config", "enable=on", "-kernel"].map(Into::into));
     arguments.push(program.into());
     let spec = Spec { qemu: qemu.to_path_buf(), arguments, guard: guard::words() };
@@ -140,5 +163,5 @@ fn boot(qemu: &Path, program: &Path, cpu: &str) -> Result<(String, Option<String
     };
     drop(machine);
     let bytes = reader.join().ok().context("reading the UART died")??;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), status))
+    Ok(Output { printed: String::from_utf8_lossy(&bytes).into_owned(), status })
 }

@@ -15,7 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, kernels, long, mutants, on_target, planted, words};
+use crate::test::{host, invalidation, kernels, long, mutants, on_target, planted, words};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -63,6 +63,7 @@ fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
     let qemu = setup::qemu(None)?;
     let mut tally = scenarios(workspace, &qemu.path, only, long)?;
     tally += on_target::run(workspace, &qemu.path, only)?;
+    tally += invalidation::run(workspace, &qemu.path, only)?;
     tally += words::run(workspace, &qemu.path, only)?;
     tally += kernels::run(workspace, only)?;
     Ok(tally)

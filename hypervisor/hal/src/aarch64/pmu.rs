@@ -52,6 +52,18 @@ pub fn retired<R>(body: impl FnOnce() -> R) -> (R, Option<u32>) {
     (result, Some(u32::try_from(count).unwrap_or(u32::MAX)))
 }
 
+/// Runs `body`, inside [`retired`]'s, without counting it: for what plays a device that the core
+/// itself does not run. Only where `retired` counts.
+pub fn uncounted<R>(body: impl FnOnce() -> R) -> R {
+    let on = read!("pmcntenset_el0") & 1;
+    write!("pmcntenclr_el0", 1u64);
+    super::barrier::isb();
+    let result = body();
+    write!("pmcntenset_el0", on);
+    super::barrier::isb();
+    result
+}
+
 /// Whether there is a PMU with a counter that knows the event.
 fn counts() -> bool {
     // ID_AA64DFR0_EL1.PMUVer: 0 is none, 15 somebody's own.
