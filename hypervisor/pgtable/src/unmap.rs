@@ -116,10 +116,6 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 break;
             }
             done = unit + span;
-            if done < entries {
-                let next = va + ((done as u64) << F::shift(T));
-                done += self.unmap_entries::<T>(next, entries - done, gather)?;
-            }
         }
         Ok(done)
     }
@@ -193,21 +189,16 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 Err(Stop::Root) => return Err(self.root_lost(at)),
                 Err(Stop::Entry { word: 0, .. }) => break,
                 Err(Stop::Entry { table, index, word, level }) => {
-                    let size = 1u64 << F::shift(level);
+                    let Entry::Leaf(_) = self.format.entry(word, level) else {
+                        return Err(self.corrupt(at, level, word));
+                    };
                     // After `cut`, a block met here lies in the range as a whole.
-                    let whole = at & (size - 1) == 0 && size <= (left as u64) << F::shift(T);
-                    match self.format.entry(word, level) {
-                        Entry::Leaf(_) if whole => {
-                            F::store(table.words(), index, 0);
-                            self.clean(table, index, 1);
-                            if table.sub_live(1) == 0 {
-                                self.prune(at, level, gather);
-                            }
-                            done += (size >> F::shift(T)) as usize;
-                        }
-                        Entry::Leaf(_) => return Err(Error::PartialBlock(self.iova(at))),
-                        _ => return Err(self.corrupt(at, level, word)),
+                    F::store(table.words(), index, 0);
+                    self.clean(table, index, 1);
+                    if table.sub_live(1) == 0 {
+                        self.prune(at, level, gather);
                     }
+                    done += 1 << (F::shift(level) - F::shift(T));
                 }
             }
         }

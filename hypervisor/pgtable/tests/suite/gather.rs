@@ -89,6 +89,19 @@ fn deferred_asks_for_everything_once() {
     machine.free(table);
 }
 
+/// Leaves alone are enough for it.
+#[test]
+fn deferred_asks_for_everything_without_tables_too() {
+    let machine = Machine::new(256);
+    let mut table = table(&machine, 2);
+    let mut gather = Gather::with_policy(&machine.tlb, FlushPolicy::Deferred);
+    assert_eq!(table.unmap_pages(Iova::new(0x1_0000), PAGE, 1, &mut gather), Ok(PAGE));
+    assert!(gather.tables().is_none());
+    machine.finish(gather);
+    assert_eq!(issued(&machine), [Issued::All]);
+    machine.free(table);
+}
+
 #[test]
 fn a_failed_invalidation_hands_the_tables_back() {
     for policy in [FlushPolicy::Strict, FlushPolicy::Deferred] {

@@ -11,4 +11,5 @@ mod gather;
 mod registry;
 mod shadow_tlb;
 mod shapes;
+mod unmapping;
 mod walk_cache;

@@ -287,17 +287,20 @@ fn forgotten(size: u64, unlink: impl Fn(&mut Counted<'_>)) {
     let place = |nth: u64| GIB + nth * (size << 9);
     // One elsewhere, which the tables above stay for.
     counted.map(place(500), 0, size, 1).unwrap();
-    counted.map(GIB, 0, size, 1).unwrap();
-    counted.translate(GIB);
-    assert_eq!(counted.translate(GIB), (Some(0), 1), "it is known");
+    counted.map(GIB, 0, size, 2).unwrap();
+    for nth in [0, 1] {
+        counted.translate(GIB + nth * size);
+        assert_eq!(counted.translate(GIB + nth * size), (Some(nth * size), 1), "it is known");
+    }
     let frame = link(&counted, GIB);
     unlink(&mut counted);
     assert_eq!(counted.translate(GIB).0, None);
-    let mapped = |va: &u64| counted.map(*va, 4 * GIB, size, 1).is_ok();
+    let mapped = |va: &u64| counted.map(*va, 4 * GIB, size, 2).is_ok();
     let places: Vec<u64> = (1..32).map(place).take_while(mapped).collect();
     assert!(places.len() < 31, "all memory is used");
     assert!(places.iter().any(|&va| link(&counted, va) == frame));
     assert_eq!(counted.translate(GIB).0, None);
+    assert_eq!(counted.translate(GIB + size).0, None);
     // What is mapped goes where it belongs, or nowhere.
     assert_eq!(counted.map(GIB, GIB, size, 1), Err(Error::NoMemory(counted.at(GIB))));
     assert_eq!(counted.unmap(GIB, size, 1).map(|done| done.0), Ok(0));
@@ -309,27 +312,31 @@ fn forgotten(size: u64, unlink: impl Fn(&mut Counted<'_>)) {
 
 #[test]
 fn what_was_unlinked_is_forgotten() {
-    // The last page, alone and with others, and a range.
-    forgotten(PAGE, |counted| assert_eq!(counted.unmap(GIB, PAGE, 1).unwrap().0, PAGE));
+    // The last pages, one by one and at once, and a range.
     forgotten(PAGE, |counted| {
-        counted.map(GIB + PAGE, PAGE, PAGE, 1).unwrap();
-        assert_eq!(counted.unmap(GIB, PAGE, 2).unwrap().0, 2 * PAGE);
+        assert_eq!(counted.unmap(GIB + PAGE, PAGE, 1).unwrap().0, PAGE);
+        assert_eq!(counted.unmap(GIB, PAGE, 1).unwrap().0, PAGE);
     });
+    forgotten(PAGE, |counted| assert_eq!(counted.unmap(GIB, PAGE, 2).unwrap().0, 2 * PAGE));
     forgotten(PAGE, |counted| {
         let mut gather = Gather::new(&counted.machine.tlb);
-        assert_eq!(counted.table.unmap_range(Iova::new(GIB), BLOCK, &mut gather), Ok(PAGE));
+        assert_eq!(counted.table.unmap_range(Iova::new(GIB), BLOCK, &mut gather), Ok(2 * PAGE));
         counted.machine.finish(gather);
     });
     // A full table, and one below an entry that is unmapped as a block.
     forgotten(PAGE, |counted| {
-        counted.map(GIB + PAGE, PAGE, PAGE, 511).unwrap();
+        counted.map(GIB + 2 * PAGE, PAGE, PAGE, 510).unwrap();
         assert_eq!(counted.unmap(GIB, PAGE, 512).unwrap().0, BLOCK);
     });
     forgotten(PAGE, |counted| assert_eq!(counted.unmap(GIB, BLOCK, 1).unwrap().0, BLOCK));
-    // Tables of blocks.
-    forgotten(BLOCK, |counted| assert_eq!(counted.unmap(GIB, BLOCK, 1).unwrap().0, BLOCK));
+    // Tables of blocks, which are known for each of them.
+    forgotten(BLOCK, |counted| assert_eq!(counted.unmap(GIB, BLOCK, 2).unwrap().0, 2 * BLOCK));
     forgotten(BLOCK, |counted| assert_eq!(counted.unmap(GIB, GIB, 1).unwrap().0, GIB));
     forgotten(BLOCK, |counted| {
-        assert_eq!(counted.unmap(GIB, PAGE, 512).unwrap().0, BLOCK);
+        assert_eq!(counted.unmap(GIB, PAGE, 1024).unwrap().0, 2 * BLOCK);
+    });
+    forgotten(BLOCK, |counted| {
+        assert_eq!(counted.unmap(GIB + BLOCK, BLOCK, 1).unwrap().0, BLOCK);
+        assert_eq!(counted.unmap(GIB, BLOCK, 1).unwrap().0, BLOCK);
     });
 }
