@@ -57,6 +57,10 @@ fn for_every_k(
             assert!(matches!(result, Err(Error::NoMemory(_))), "{result:?}");
             assert_eq!(image(machine), before, "after failing at table {k}");
             assert_eq!(machine.frames.footprint(), footprint, "after failing at table {k}");
+        } else {
+            // As many as were asked for are in use.
+            let frames = sizes(table.config())[0] >> 12;
+            assert_eq!(machine.tables(), footprint.table + k as u64 * frames);
         }
         machine.free(table);
         assert_eq!(machine.tables(), 0);

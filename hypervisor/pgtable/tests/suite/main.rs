@@ -8,6 +8,7 @@ mod dirty;
 mod encodings;
 mod faults;
 mod gather;
+mod mapping;
 mod registry;
 mod shadow_tlb;
 mod shapes;
