@@ -8,7 +8,7 @@ use palisade_hal::{Iova, PhysAddr, pmu};
 use palisade_mem::TableMemory;
 use thiserror::Error;
 
-use crate::config::{Config, FormatId, SIZES_4K};
+use crate::config::{Config, FormatId};
 use crate::error::{ConfigError, Error as TableError};
 use crate::gather::{Flushed, Gather, TlbOps};
 use crate::prot::Prot;
@@ -153,10 +153,7 @@ impl<M: TableMemory + Clone + 'static> SelfTest<'_, M> {
     /// # Errors
     /// The first check that failed.
     pub(crate) fn run(&self, fns: &FormatFns<M>) -> Result<Report, SelfTestError> {
-        let mut config = Config::new(fns.format());
-        if config.pgsize_bitmap & 1 << 12 != 0 && fns.format() != FormatId::ArmV7s {
-            config.pgsize_bitmap = SIZES_4K;
-        }
+        let config = Config::new(fns.format());
         let run = || self.run_on(&config, |config, memory| fns.build(config, memory, None));
         let (result, instructions) = pmu::retired(run);
         result.map(|report| Report { instructions, ..report })

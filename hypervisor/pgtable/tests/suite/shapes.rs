@@ -134,6 +134,12 @@ fn sizes_out_of_range_are_refused() {
         }
     }
     assert_eq!(refused(bits(ArmV7s, 20, 20)), None);
+    for format in [Arm32LpaeS1, Arm32LpaeS2, ArmMaliLpae] {
+        for oas in [32, 36, 40, 42, 44, 48, 52] {
+            let why = (oas > 40).then_some(ConfigError::OutputSize(format, oas));
+            assert_eq!(refused(bits(format, 32, oas)), why, "{format:?} {oas}");
+        }
+    }
     // Sizes that only some have.
     for oas in [32, 36, 40, 42, 44, 48, 52] {
         assert_eq!(refused(bits(Arm64LpaeS1, 32, oas)), None);

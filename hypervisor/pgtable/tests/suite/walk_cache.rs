@@ -51,7 +51,12 @@ impl<'m> Counted<'m> {
             let last = self.at(va + done.unwrap() - 1);
             assert_eq!(gather.range(), Some((self.at(va), last)));
         }
+        self.machine.tlb.granule.set(0);
         self.machine.finish(gather);
+        if let Ok(1..) = done {
+            let smallest = self.table.config().pgsize_bitmap.trailing_zeros();
+            assert_eq!(self.machine.tlb.granule.get(), 1 << smallest);
+        }
         Ok((done?, looked_up))
     }
 

@@ -72,8 +72,13 @@ pub struct Machine {
 impl Machine {
     /// `frames` frames from 0x8000_0000.
     pub fn new(frames: u64) -> Self {
+        Self::at(0x8000_0000, frames)
+    }
+
+    /// `frames` frames from `start`.
+    pub fn at(start: u64, frames: u64) -> Self {
         fail_fast();
-        let arena = Arena::new(PhysAddr::new(0x8000_0000), frames);
+        let arena = Arena::new(PhysAddr::new(start), frames);
         let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
         let agent = frames.register_agent("test").unwrap();
         let scope = Scope::new(7);
