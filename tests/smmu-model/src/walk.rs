@@ -277,12 +277,11 @@ impl Model {
                 }
                 None => (slot, None),
             };
+            // The descriptor belongs to stage 1 however it was found: S2 = 0 (7.3.12).
             let word = self.fetch(address).map_err(|()| WalkFault {
-                kind: EventKind::WalkAbort,
-                stage2: slot_ipa.is_some(),
                 class: Class::Table,
                 address,
-                table_read: true,
+                ..WalkFault::stage1(EventKind::WalkAbort)
             })?;
             match self.decode(word, address, granule, at.level) {
                 Descriptor::Invalid => return Err(WalkFault::stage1(EventKind::Translation)),

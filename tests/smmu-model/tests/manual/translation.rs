@@ -1,8 +1,8 @@
 //! Chapters 3.3, 5, 7.3 and 15: what a transaction becomes.
 
-use crate::bench::{Bench, S1_RO, S1_RW, S2_RO, S2_RW, cd, nested, stage1, stage2};
+use crate::bench::{Bench, S1_RO, S1_RW, S2_RO, S2_RW, TABLES, cd, nested, stage1, stage2};
 use palisade_smmu_model::{
-    Access, Class, Event, EventKind, Features, Outcome, Request, StallModel,
+    Access, Class, Event, EventKind, Features, Injection, Outcome, Request, StallModel,
 };
 
 fn read(bench: &mut Bench, stream: u32, address: u64) -> Outcome {
@@ -323,4 +323,23 @@ fn hardware_updates() {
     assert!(matches!(read(&mut bench, 5, 0x1000), Outcome::Done { .. }));
     let write = bench.model.transaction(5, None, 0x1000, Access::Write(1));
     assert!(matches!(write, Outcome::Done { .. }));
+}
+
+#[test]
+fn an_abort_of_a_stage1_descriptor_is_of_stage1_behind_stage2_too() {
+    let mut bench = bench(20);
+    let (two, one) = (bench.table(), bench.table());
+    let cds = bench.table();
+    bench.map(one, 0x1000, 0x9000, S1_RW);
+    // Stage 2 is the identity for the CD and stage 1's tables.
+    for page in (0..0x40_0000).step_by(0x1000) {
+        bench.map(two, TABLES + page, TABLES + page, S2_RW);
+    }
+    bench.set_words(cds, &cd(3, one));
+    bench.change_ste(5, nested(9, cds, 0, two));
+    bench.model.inject(Injection::AbortPage(one));
+    let outcome = read(&mut bench, 5, 0x1000);
+    let Outcome::Aborted { event: Some(event) } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((event.kind, event.class), (EventKind::WalkAbort, Class::Table));
+    assert_eq!((event.stage2, event.second_address), (false, one));
 }
