@@ -30,6 +30,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("payloads", &["abi"]),
     ("on-target", &["boot", "hal", "iommu", "mem", "pgtable", "smmuv3"]),
     ("smmu-model", &[]),
+    // It must not see the driver either: both witnesses are of the manual alone.
+    ("model-against-qemu", &["e2e", "smmu-model"]),
     ("e2e", &[]),
 ];
 

@@ -10,6 +10,7 @@ mod planted;
 mod rows;
 mod run;
 mod tally;
+mod witnesses;
 mod words;
 
 pub use run::test;

@@ -15,7 +15,9 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
-use crate::test::{host, invalidation, kernels, long, mutants, on_target, planted, words};
+use crate::test::{
+    host, invalidation, kernels, long, mutants, on_target, planted, witnesses, words,
+};
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
 
@@ -66,6 +68,7 @@ fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
     tally += invalidation::run(workspace, &qemu.path, only)?;
     tally += words::run(workspace, &qemu.path, only)?;
     tally += kernels::run(workspace, only)?;
+    tally += witnesses::run(&qemu.path, only, long)?;
     Ok(tally)
 }
 
