@@ -21,7 +21,7 @@ use crate::{devices, fault, footprint, unit::Unit};
 /// Longest line; what is beyond is cut off, and refused.
 const LINE: usize = 120;
 /// Everything that can be said.
-const COMMANDS: &str = "help, vms, posture, faults, stats, footprint, start VM, \
+const COMMANDS: &str = "help, vms, posture, faults, stats, footprint, start VM, stop VM, \
                         detach VM DEVICE, assign VM DEVICE GUEST-BDF, reset DEVICE";
 
 /// The line that is being typed.
@@ -37,6 +37,7 @@ enum Command<'l> {
     Stats,
     Footprint,
     Start { vm: &'l str },
+    Stop { vm: &'l str },
     Detach { vm: &'l str, device: Address },
     Assign { vm: &'l str, device: Address, guest: u16 },
     Reset { device: Address },
@@ -66,6 +67,8 @@ enum CommandError<'l> {
     NoVm(&'l str),
     #[error("vm {0} has not ended, or everything has")]
     NotEnded(&'l str),
+    #[error("vm {0} does not run")]
+    NotRunning(&'l str),
     #[error("{0}")]
     Hotplug(#[from] HotplugError),
 }
@@ -109,6 +112,7 @@ impl<'l> Command<'l> {
             "stats" => Self::Stats,
             "footprint" => Self::Footprint,
             "start" => Self::Start { vm: next()? },
+            "stop" => Self::Stop { vm: next()? },
             "detach" => Self::Detach { vm: next()?, device: device(next()?)? },
             "assign" => {
                 let (vm, device) = (next()?, device(next()?)?);
@@ -205,6 +209,11 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
                 return Err(CommandError::NotEnded(vm));
             }
         }
+        Command::Stop { vm } => {
+            if !find(vm)?.stop(system) {
+                return Err(CommandError::NotRunning(vm));
+            }
+        }
         Command::Detach { vm, device } => hotplug::detach(system, &*find(vm)?, device)?,
         Command::Assign { vm, device, guest } => {
             hotplug::assign(system, &*find(vm)?, device, guest)?;
@@ -266,6 +275,7 @@ mod tests {
             ("stats", Command::Stats),
             ("footprint", Command::Footprint),
             ("start a", Command::Start { vm: "a" }),
+            ("stop a", Command::Stop { vm: "a" }),
             ("reset 01:00.0", Command::Reset { device }),
             ("detach a 0000:01:00.0", Command::Detach { vm: "a", device }),
             ("assign a 0:1:0.0 00:1f.7", Command::Assign { vm: "a", device, guest: 0xff }),
@@ -282,6 +292,8 @@ mod tests {
             ("HELP", ParseError::Unknown),
             ("detach a", ParseError::Words),
             ("start", ParseError::Words),
+            ("stop", ParseError::Words),
+            ("stop a b", ParseError::Words),
             ("vms all", ParseError::Words),
             ("reset 01:20.0", ParseError::Device),
             ("reset 01:00.8", ParseError::Device),

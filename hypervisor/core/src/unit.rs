@@ -276,6 +276,16 @@ impl Unit {
         true
     }
 
+    /// Ends it from outside, as if it had switched itself off; its own first core then takes
+    /// everything from it. False if it had ended before, or is starting anew just now.
+    pub(crate) fn stop(&self, system: &System) -> bool {
+        if self.ended() {
+            return false;
+        }
+        self.vm.stop(&system.gic);
+        true
+    }
+
     /// Keeps its devices as they are, but for what the caller does; none if it does not run.
     /// Lock order: before the book of devices.
     pub(crate) fn hold(&self) -> Option<MutexGuard<'_, bool>> {

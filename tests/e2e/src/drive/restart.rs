@@ -70,6 +70,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     checks.push(same("no-id-is-lost", &footprints, IDS));
     checks.push(same("no-message-interrupt-is-lost", &footprints, MESSAGES));
 
+    checks.push(stop(session, &mut beats, &cycles)?);
     beats.beat(session)?;
     checks.push(beats.check("neighbour-never-falters"));
     let vm = session.vm(disk::VM)?;
@@ -77,6 +78,27 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     session.finish(Duration::from_secs(60))?;
     checks.push(isolation::all_abort(session));
     Ok(())
+}
+
+/// Once more, but the operator does not wait until the VM goes off by itself: it is stopped while
+/// its init works. Nothing more stays behind than when it ends on its own.
+fn stop(session: &mut Session, beats: &mut Beats, cycles: &[Cycle]) -> Result<Check> {
+    let read = session.said(VM).len();
+    tell(session, &format!("start {VM}"))?;
+    let end = Instant::now() + PATIENCE;
+    while session.said(VM).len() == read && Instant::now() < end {
+        beats.beat(session)?;
+        session.wait_a_while(Duration::from_millis(200))?;
+    }
+    let spoke = session.said(VM).len() > read;
+    tell(session, &format!("stop {VM}"))?;
+    let footprint = life(session, beats, cycles.len())?;
+    let again = refused(session, &format!("stop {VM}"))?;
+    let before = cycles.last().map_or(&Value::Null, |cycle| &cycle.footprint);
+    let alike = same("", &[before, &footprint], &[FRAMES, IDS, MESSAGES].concat());
+    let passed = spoke && again.is_some() && alike.passed;
+    let evidence = json!({ "spoke": spoke, "again": again, "footprints": alike.evidence });
+    Ok(Check::new("stopped-like-off", passed, evidence))
 }
 
 /// Waits, while the neighbour works, until the VM has ended and everything was taken from it; gives
