@@ -134,25 +134,60 @@ fn memory_runs_out_at_every_table() {
 #[test]
 #[cfg_attr(miri, ignore = "looks at all memory after every step")]
 fn memory_runs_out_while_splitting() {
-    let machine = Machine::new(if cfg!(miri) { 128 } else { 2048 });
+    let machine = Machine::new(64);
     let mut config = config(FormatId::Arm64LpaeS2, SIZES_4K, 40, 44);
     config.split = SplitPolicy::BreakBeforeMake;
-    // Both ends cut a block of 1 GiB down to a page: two tables each.
-    let tables = for_every_k(
-        &machine,
-        &config,
-        |table| {
-            let (iova, pa) = (Iova::new(0), PhysAddr::new(0));
-            table.map_pages(iova, pa, 1 << 30, 2, Prot::MEMORY).unwrap();
-        },
-        |table| {
-            let mut gather = Gather::new(&machine.tlb);
-            let done = table.unmap_range(Iova::new(0x1000), (1 << 30) + 0x1000, &mut gather);
-            machine.finish(gather);
-            done.map(|_| ())
-        },
-    );
-    assert_eq!(tables, 4);
+    // Of two blocks of 1 GiB: where, how much, and how many tables that takes.
+    const PAGE: u64 = 1 << 12;
+    const BLOCK: u64 = 1 << 21;
+    const GIB: u64 = 1 << 30;
+    let rows = [
+        (PAGE, GIB + PAGE, 4),
+        (0, PAGE, 2),
+        (PAGE, PAGE, 2),
+        (GIB - PAGE, PAGE, 2),
+        (BLOCK, PAGE, 2),
+        (5 * BLOCK + PAGE, 2 * PAGE, 2),
+        (5 * BLOCK, BLOCK - PAGE, 2),
+        (BLOCK - PAGE, 2 * PAGE, 3),
+        (BLOCK - PAGE, BLOCK + 2 * PAGE, 3),
+        (BLOCK, BLOCK, 1),
+        (0, BLOCK, 1),
+        (GIB - BLOCK, BLOCK, 1),
+        (0, BLOCK + PAGE, 2),
+        (BLOCK, 2 * BLOCK + PAGE, 2),
+        (BLOCK - PAGE, BLOCK + PAGE, 2),
+        (GIB - PAGE, PAGE, 2),
+        (GIB - PAGE, 2 * PAGE, 4),
+        (GIB - PAGE, GIB + PAGE, 2),
+        (GIB - BLOCK, 2 * BLOCK, 2),
+        (5 * BLOCK, GIB, 2),
+        (0, GIB + PAGE, 2),
+        (0, GIB + BLOCK, 1),
+        (0, GIB, 0),
+        (0, 2 * GIB, 0),
+        (GIB, GIB, 0),
+    ];
+    for (first, size, wanted) in rows {
+        let tables = for_every_k(
+            &machine,
+            &config,
+            |table| {
+                let (iova, pa) = (Iova::new(0), PhysAddr::new(0));
+                table.map_pages(iova, pa, GIB, 2, Prot::MEMORY).unwrap();
+                // One elsewhere, so that no table becomes empty.
+                let (iova, pa) = (Iova::new(3 * GIB), PhysAddr::new(0));
+                table.map_pages(iova, pa, GIB, 1, Prot::MEMORY).unwrap();
+            },
+            |table| {
+                let mut gather = Gather::new(&machine.tlb);
+                let done = table.unmap_range(Iova::new(first), size, &mut gather);
+                machine.finish(gather);
+                done.map(|_| ())
+            },
+        );
+        assert_eq!(tables, wanted, "{first:#x} {size:#x}");
+    }
 }
 
 #[test]

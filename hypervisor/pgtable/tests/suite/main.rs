@@ -14,5 +14,6 @@ mod registry;
 mod selftest;
 mod shadow_tlb;
 mod shapes;
+mod splitting;
 mod unmapping;
 mod walk_cache;
