@@ -17,3 +17,4 @@ mod shapes;
 mod splitting;
 mod unmapping;
 mod walk_cache;
+mod words;

@@ -260,8 +260,15 @@ fn bad_unmaps_are_typed() {
 #[test]
 fn a_range_may_be_all_there_is() {
     let machine = Machine::new(256);
-    for quirks in [Quirks::empty(), Quirks::TTBR1] {
-        let config = Config { quirks, ..config(FormatId::Arm64LpaeS1, SIZES_4K, 40, 40) };
+    // A root that has entries beyond the end, and one that is full.
+    for (quirks, ias) in [
+        (Quirks::empty(), 40),
+        (Quirks::TTBR1, 40),
+        (Quirks::empty(), 39),
+        (Quirks::TTBR1, 39),
+        (Quirks::empty(), 48),
+    ] {
+        let config = Config { quirks, ..config(FormatId::Arm64LpaeS1, SIZES_4K, ias, 40) };
         let base = if quirks.is_empty() { 0 } else { !0 << config.ias };
         let mut table = machine.alloc(&config).unwrap();
         let space = 1u64 << config.ias;
@@ -284,5 +291,20 @@ fn a_range_may_be_all_there_is() {
             assert_eq!(machine.tables(), roots);
         }
         machine.free(table);
+    }
+}
+
+/// Concatenated roots: what is below each of them is given back.
+#[test]
+fn every_root_gives_its_tables_back() {
+    let machine = Machine::new(1024);
+    for (sizes, shift) in [(SIZES_4K, 39), (crate::common::GRANULES[1], 36)] {
+        let mut table = machine.alloc(&config(FormatId::Arm64LpaeS2, sizes, 40, 40)).unwrap();
+        let page = crate::common::sizes(table.config())[0];
+        for piece in 0..1u64 << (40 - shift) {
+            map(&mut *table, (piece << shift) + 5 * page, page, 1);
+        }
+        machine.free(table);
+        assert_eq!(machine.tables(), 0);
     }
 }
