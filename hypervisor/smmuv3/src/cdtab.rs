@@ -17,7 +17,7 @@ const LEAF_BITS: u8 = 10;
 /// Bytes per CD.
 const CD_BYTES: u64 = 64;
 /// 64-bit words per CD.
-pub(crate) const CD_WORDS: usize = 8;
+const CD_WORDS: usize = 8;
 /// What a [`ContextView`] is asked for in multiples of.
 const PAGE: u64 = 4096;
 
@@ -169,7 +169,7 @@ impl ContextTable {
     /// As [`entry`](Self::entry).
     pub fn read(&self, stream: StreamId, substream: SubstreamId) -> Result<Words, DriverError> {
         let (table, first) = self.entry(stream, substream)?;
-        Ok(core::array::from_fn(|word| table.load(first + word)))
+        Ok(table.load_entry(first))
     }
 
     /// Gives the memory back, the leaves first. `forget` makes the SMMU forget the whole table

@@ -7,42 +7,15 @@ use palisade_iommu::{
 
 use crate::command::ATC_SIZE_ALL;
 use crate::encode::{SteStage2, ste_abort};
-use crate::entry::{EntryWriter, breaks, write_entry};
+use crate::entry::{breaks, write_entry};
 use crate::error::QueueError;
-use crate::memory::Table;
+use crate::live::{Kind, LiveEntry};
 use crate::smmu::{Smmu, Streams};
-use crate::spec::{Cmd, Config, Ste, Words};
-use crate::strtab::{Prepared, STE_WORDS};
+use crate::spec::{Cmd, Config, Ste};
+use crate::strtab::Prepared;
 use crate::used::{ste_safe, ste_used};
 
-/// Writes one live STE.
-struct SteWriter<'a, E: Env> {
-    smmu: &'a Smmu<E>,
-    table: &'a Table,
-    first: usize,
-    stream: StreamId,
-}
-
-impl<E: Env> EntryWriter for SteWriter<'_, E> {
-    type Error = QueueError;
-
-    fn used(&self, entry: &Words) -> Words {
-        ste_used(entry)
-    }
-
-    fn safe(&self, current: &Words, target: &Words) -> Words {
-        ste_safe(current, target)
-    }
-
-    fn store(&mut self, word: usize, value: u64) {
-        self.table.store(self.first + word, value);
-    }
-
-    fn sync(&mut self) -> Result<(), QueueError> {
-        self.table.publish(self.first, STE_WORDS);
-        self.smmu.run(&[Cmd::cfgi_ste(self.stream, true)])
-    }
-}
+const STE: &Kind = &Kind { used: ste_used, safe: ste_safe };
 
 /// S2T0SZ without small translation tables (§5.2).
 const T0SZ_MIN: u64 = 16;
@@ -146,7 +119,8 @@ impl<E: Env> Smmu<E> {
         self.prepare_entry(streams, stream)?;
         let current = streams.table.read(stream).ok_or(DriverError::State(stream))?;
         let (table, first) = streams.table.entry(stream)?;
-        let mut writer = SteWriter { smmu: self, table, first, stream };
+        let forget = Cmd::cfgi_ste(stream, true);
+        let mut writer = LiveEntry { smmu: self, kind: STE, table, first, forget };
         // What the entry will point at is visible before the entry is.
         barrier::dsb_st();
         let abort = ste_abort().0;

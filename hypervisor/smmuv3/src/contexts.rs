@@ -3,44 +3,16 @@
 use palisade_hal::{Env, StreamId, SubstreamId, barrier};
 use palisade_iommu::{Argument, Context, DriverError, Feature, StallModel};
 
-use crate::cdtab::{CD_WORDS, ContextTable};
+use crate::cdtab::ContextTable;
 use crate::encode::{CdStage1, cd_quiesced, cd_stage1};
-use crate::entry::{EntryWriter, breaks, write_entry};
+use crate::entry::{breaks, write_entry};
 use crate::error::QueueError;
-use crate::memory::Table;
+use crate::live::{Kind, LiveEntry};
 use crate::smmu::{Smmu, Streams};
 use crate::spec::{Cd, Cmd, Words};
 use crate::used::cd_used;
 
-/// Writes one live CD.
-struct CdWriter<'a, E: Env> {
-    smmu: &'a Smmu<E>,
-    table: &'a Table,
-    first: usize,
-    stream: StreamId,
-    substream: SubstreamId,
-}
-
-impl<E: Env> EntryWriter for CdWriter<'_, E> {
-    type Error = QueueError;
-
-    fn used(&self, entry: &Words) -> Words {
-        cd_used(entry)
-    }
-
-    fn safe(&self, _current: &Words, _target: &Words) -> Words {
-        [0; 8]
-    }
-
-    fn store(&mut self, word: usize, value: u64) {
-        self.table.store(self.first + word, value);
-    }
-
-    fn sync(&mut self) -> Result<(), QueueError> {
-        self.table.publish(self.first, CD_WORDS);
-        self.smmu.run(&[Cmd::cfgi_cd(self.stream, self.substream, true)])
-    }
-}
+const CD: &Kind = &Kind { used: cd_used, safe: |_, _| [0; 8] };
 
 /// A field of TCR_EL1 (DDI 0487).
 const fn tcr_field(tcr: u64, high: u32, low: u32) -> u8 {
@@ -130,7 +102,8 @@ impl<E: Env> Smmu<E> {
         let contexts = Self::table_of(streams, stream)?;
         let current = contexts.read(stream, substream)?;
         let (table, first) = contexts.entry(stream, substream)?;
-        let mut writer = CdWriter { smmu: self, table, first, stream, substream };
+        let forget = Cmd::cfgi_cd(stream, substream, true);
+        let mut writer = LiveEntry { smmu: self, kind: CD, table, first, forget };
         barrier::dsb_st();
         let live = |words: &Words| Cd::V.get(words) == 1;
         let mut target = *target;
@@ -150,7 +123,7 @@ impl<E: Env> Smmu<E> {
     /// then on. Each step is hitless, and in between transactions terminate.
     fn by_way_of_quiet(
         &self,
-        writer: &mut CdWriter<'_, E>,
+        writer: &mut LiveEntry<'_, E>,
         current: &Words,
         target: &Words,
     ) -> Result<(), QueueError> {

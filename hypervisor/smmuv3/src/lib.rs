@@ -11,7 +11,7 @@
 //! | `features`, `regs` | §6.3 |
 //! | `reset` | §3.11, §6.3.9, §6.3.14: bring-up, take-over, shutdown |
 //! | `ring`, `cmdq`, `evtq` | §3.5, §7.1, §7.4, §8 |
-//! | `encode`, `used`, `entry` | §5, §3.21.3: images, and how a live one changes |
+//! | `encode`, `used`, `entry`, `live` | §5, §3.21.3: images, and how a live one changes |
 //! | `strtab`, `cdtab`, `configure`, `contexts` | §3.3, §5 |
 //! | `command`, `range`, `batch`, `invalidate` | §4 |
 //! | `bound` | what an invalidation costs at most |
@@ -39,6 +39,7 @@ mod evtq;
 pub mod features;
 mod invalidate;
 mod limits;
+mod live;
 mod memory;
 pub mod nested;
 pub mod range;

@@ -6,6 +6,8 @@ use palisade_hal::{PhysAddr, barrier, cache};
 use palisade_iommu::DriverError;
 use palisade_mem::{Agent, Block, FRAME_SHIFT, Frames, Owner, Proof, Scope, Use};
 
+use crate::spec::Words;
+
 /// A zeroed, physically contiguous table or queue, aligned to its size rounded up to a power of
 /// two of at least one frame.
 pub(crate) struct Table {
@@ -50,6 +52,15 @@ impl Table {
     /// Loads 64-bit word `index`; 0 outside.
     pub fn load(&self, index: usize) -> u64 {
         self.word(index, |word| word.load(core::sync::atomic::Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Loads the entry whose first word is `first`; zeroes outside.
+    pub fn load_entry(&self, first: usize) -> Words {
+        let mut entry = [0; 8];
+        for (to, word) in entry.iter_mut().zip(self.words(first, 8).unwrap_or_default()) {
+            *to = word.load(core::sync::atomic::Ordering::Relaxed);
+        }
+        entry
     }
 
     /// Stores 64-bit word `index` in one access; nothing outside.

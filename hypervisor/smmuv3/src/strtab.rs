@@ -26,7 +26,7 @@ const LINEAR_BITS_MAX: u8 = 16;
 /// Widest two-level table: a first level of 1 MiB. StreamIDs beyond abort as out of range.
 const TWO_LEVEL_BITS_MAX: u8 = 25;
 /// 64-bit words per STE.
-pub(crate) const STE_WORDS: usize = 8;
+const STE_WORDS: usize = 8;
 
 enum Shape {
     Linear(Table),
@@ -155,7 +155,7 @@ impl StreamTable {
     /// The entry of `stream` as it is in memory; `None` where it has none, and so aborts.
     pub fn read(&self, stream: StreamId) -> Option<Words> {
         let (table, first) = self.entry(stream).ok()?;
-        Some(core::array::from_fn(|word| table.load(first + word)))
+        Some(table.load_entry(first))
     }
 
     /// Every stream with an entry, in order.
