@@ -21,9 +21,12 @@
 //! for a lone CMD_SYNC under the same limit and, if not even that is done, for disabling the SMMU:
 //! three waits of at most [`Options::register_turns`](crate::Options::register_turns).
 //!
-//! Not in it: what a command that the SMMU refuses adds; what the log writes about a time-out;
-//! and waiting for a lock. The lock of the queue is held for one batch's writing or for one turn,
-//! never across a wait, and a core spins on it with a handful of instructions for each load.
+//! Each command that the SMMU refuses adds `REFUSAL`, and a turn.
+//!
+//! Not in it: what the log writes about time-outs and refusals; the containment of devices whose
+//! own TLBs do not answer, one change of an entry for each; and waiting for a lock. The lock of the
+//! queue is held for one batch's writing or for one turn, never across a wait, and a core spins on
+//! it with a handful of instructions for each load.
 //!
 //! tests/on-target counts each kind of call on QEMU's SMMU and, for what that one does not have, on
 //! paper. It fails where a call takes more than its bound, and where the worst call of a kind has a
@@ -52,6 +55,8 @@ pub const CLEAN_BATCH: u64 = 200;
 pub const TURN: u64 = 360;
 /// What a time-out adds, without turns.
 pub const TIME_OUT: u64 = 2300;
+/// What each command that is refused adds, without its turn.
+pub const REFUSAL: u64 = 640;
 /// One turn of a loop that waits for a register.
 pub const REGISTER_TURN: u64 = 70;
 

@@ -53,6 +53,8 @@ const TIME_OUTS: &[&str] = &[
     "never, by registers",
     "never, without turns",
 ];
+/// How many commands of a call are refused.
+const REFUSALS: &[&str] = &["none", "one", "eight", "all"];
 /// Planted mistakes.
 const PLANTED: &[&str] = &[
     "a bound of one instruction less than the call takes",
@@ -105,6 +107,7 @@ fn judge(output: &Output) -> Vec<String> {
     let mut complaints: Vec<String> = output.status.iter().cloned().collect();
     let mut wanted: Vec<String> =
         TIME_OUTS.iter().map(|case| format!("time-out: {case}")).collect();
+    wanted.extend(REFUSALS.iter().map(|refused| format!("refused: {refused}")));
     for smmu in SMMUS {
         wanted.extend(PATHS.iter().map(|path| format!("{smmu}: {path}")));
     }
@@ -176,6 +179,9 @@ mod tests {
         for case in TIME_OUTS {
             printed += &line(&format!("time-out: {case}"));
         }
+        for refused in REFUSALS {
+            printed += &line(&format!("refused: {refused}"));
+        }
         for (smmu, path) in SMMUS.iter().flat_map(|smmu| PATHS.iter().map(move |path| (smmu, path)))
         {
             printed += &line(&format!("{smmu}: {path}"));
@@ -188,7 +194,8 @@ mod tests {
         };
         assert_eq!(judge(&printed, None), 0);
         assert_eq!(judge(&printed, Some("exit status 1")), 1);
-        assert_eq!(judge("", None), TIME_OUTS.len() + SMMUS.len() * PATHS.len() + PLANTED.len());
+        let others = TIME_OUTS.len() + REFUSALS.len() + PLANTED.len();
+        assert_eq!(judge("", None), SMMUS.len() * PATHS.len() + others);
         assert_eq!(judge(&printed.replace("QEMU: Vmid: 2 of 2", "QEMU: Vmid: 3 of 2"), None), 1);
         assert_eq!(judge(&printed.replace("the call made twice: found", "…: MISSED"), None), 1);
         assert_eq!(judge(&(printed.clone() + &line("paper: All")), None), 1);

@@ -24,6 +24,7 @@ mod operations;
 mod paper;
 mod paths;
 mod planted;
+mod refusals;
 mod smmus;
 mod time_out;
 mod verdict;

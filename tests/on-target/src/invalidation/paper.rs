@@ -20,6 +20,8 @@ const CR0ACK: u64 = 0x24;
 const GBPA: u64 = 0x44;
 const IRQ_CTRL: u64 = 0x50;
 const IRQ_CTRLACK: u64 = 0x54;
+const GERROR: u64 = 0x60;
+const GERRORN: u64 = 0x64;
 const CMDQ_BASE: u64 = 0x90;
 const CMDQ_PROD: u64 = 0x98;
 const CMDQ_CONS: u64 = 0x9c;
@@ -27,6 +29,13 @@ const CMDQ_CONS: u64 = 0x9c;
 const UPDATE: u32 = 1 << 31;
 /// CR0.CMDQEN.
 const CMDQEN: u32 = 1 << 3;
+/// GERROR.CMDQ_ERR.
+const CMDQ_ERR: u32 = 1 << 0;
+/// CMDQ_CONS.ERR = CERROR_ILL.
+const CERROR_ILL: u32 = 1 << 24;
+/// CMD_SYNC (§4.7.3), and its CS = SIG_IRQ.
+const CMD_SYNC: u64 = 0x46;
+const CS_IRQ: u64 = 1;
 
 #[repr(C, align(65536))]
 struct Page(UnsafeCell<[u8; REGISTER_BYTES as usize]>);
@@ -43,6 +52,8 @@ pub struct Paper {
     late: AtomicU32,
     /// Turns that the driver has waited.
     turns: AtomicU64,
+    /// How many commands are refused from now on.
+    refused: AtomicU32,
 }
 
 impl Paper {
@@ -59,7 +70,8 @@ impl Paper {
         registers.write32(IDR1, id.idr1);
         registers.write32(IDR3, id.idr3);
         registers.write32(IDR5, id.idr5);
-        Self { registers, late: AtomicU32::new(0), turns: AtomicU64::new(0) }
+        let (late, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { registers, late, turns: AtomicU64::new(0), refused }
     }
 
     /// Its registers.
@@ -70,6 +82,11 @@ impl Paper {
     /// From now on answers come `turns` turns after they could; `u32::MAX`: never.
     pub fn answer_after(&self, turns: u32) {
         self.late.store(turns, Ordering::Relaxed);
+    }
+
+    /// Refuses the next `commands` commands that are no CMD_SYNC.
+    pub fn refuse(&self, commands: u32) {
+        self.refused.store(commands, Ordering::Relaxed);
     }
 
     /// Shows the next `commands` commands as consumed before they are there. The driver has no look
@@ -96,12 +113,15 @@ impl Paper {
         registers.write32(CR0ACK, registers.read32(CR0));
         registers.write32(IRQ_CTRLACK, registers.read32(IRQ_CTRL));
         registers.write32(GBPA, registers.read32(GBPA) & !UPDATE);
-        if registers.read32(CR0) & CMDQEN != 0 {
+        // An error is active while its bits in the two registers differ (§6.3.19), and stops it.
+        let stopped = (registers.read32(GERROR) ^ registers.read32(GERRORN)) & CMDQ_ERR != 0;
+        if registers.read32(CR0) & CMDQEN != 0 && !stopped {
             self.consume();
         }
     }
 
-    /// Everything in the command queue is done; who asked for a message gets it.
+    /// Everything in the command queue is done, up to what is refused; who asked for a message
+    /// gets it.
     fn consume(&self) {
         let registers = &self.registers;
         let base = registers.read64(CMDQ_BASE);
@@ -111,12 +131,20 @@ impl Paper {
         // mapped one to one.
         let queue = unsafe { Mmio::new(pa, u64::from(entries) * 16) };
         let prod = registers.read32(CMDQ_PROD);
-        let mut cons = registers.read32(CMDQ_CONS);
+        // Without the error that it may have held.
+        let mut cons = registers.read32(CMDQ_CONS) & (2 * entries - 1);
         while cons != prod {
             let at = u64::from(cons & (entries - 1)) * 16;
             let (low, high) = (queue.read64(at), queue.read64(at + 8));
-            // CMD_SYNC with CS = IRQ (§4.7.3).
-            if low & 0xff == 0x46 && low >> 12 & 3 == 1 {
+            let sync = low & 0xff == CMD_SYNC;
+            let refused = self.refused.load(Ordering::Relaxed);
+            if refused > 0 && !sync {
+                self.refused.store(refused - 1, Ordering::Relaxed);
+                registers.write32(GERROR, registers.read32(GERROR) ^ CMDQ_ERR);
+                cons |= CERROR_ILL;
+                break;
+            }
+            if sync && low >> 12 & 3 == CS_IRQ {
                 let pa = PhysAddr::new(high & 0x000f_ffff_ffff_fffc);
                 // SAFETY: as for the queue.
                 unsafe { Mmio::new(pa, 4) }.write32(0, (low >> 32) as u32);

@@ -17,7 +17,7 @@ use crate::count::count;
 use crate::paper::Paper;
 use crate::paths::{HALF_LAP, STREAM, VMID, paths};
 use crate::verdict::Verdict;
-use crate::{operations, planted, time_out};
+use crate::{operations, planted, refusals, time_out};
 
 /// QEMU's SMMU on its virt machine.
 const SMMU: u64 = 0x0905_0000;
@@ -159,6 +159,13 @@ pub fn all(machine: &'static dyn Machine) -> bool {
         }
     }
     sum.passed &= time_out::all(&mut |options| on_paper(&FULL, options), &mut sum);
+    match on_paper(&single, Options::default()) {
+        Ok((paper, smmu)) => sum.passed &= refusals::all(paper, &smmu, &mut sum),
+        Err(error) => {
+            say!("on-target: refused: {error}");
+            return false;
+        }
+    }
     say!("on-target: {} calls", sum.calls);
     sum.passed
 }
