@@ -8,7 +8,7 @@
 //! Says: TEXT                      words of the assertion that fails
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -124,22 +124,34 @@ struct Scratch {
 }
 
 impl Scratch {
+    /// Makes the copy whole. What is right already is left alone: cargo goes by files' times, and
+    /// must see a fault that an earlier run has planted last leave again.
     fn new(workspace: &Workspace) -> Result<Self> {
         let base = workspace.scratch()?.join("planted");
         let root = base.join("source");
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
-        }
-        for name in crate::lint::files(workspace)? {
-            let (from, to) = (workspace.root.join(&name), root.join(&name));
-            if !from.is_file() {
+        let files: BTreeSet<PathBuf> = crate::lint::files(workspace)?
+            .into_iter()
+            .map(PathBuf::from)
+            .filter(|name| workspace.root.join(name).is_file())
+            .collect();
+        for name in &files {
+            let to = root.join(name);
+            let bytes = fs::read(workspace.root.join(name))?;
+            if fs::read(&to).is_ok_and(|there| there == bytes) {
                 continue;
             }
             fs::create_dir_all(to.parent().context("a file without a folder")?)?;
-            // Copies keep their times, or every build would start anew.
-            let status = Command::new("cp").arg("-p").arg(&from).arg(&to).status()?;
-            if !status.success() {
-                bail!("cannot copy {name}");
+            fs::write(&to, bytes)?;
+        }
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !files.contains(path.strip_prefix(&root)?) {
+                    fs::remove_file(&path)?;
+                }
             }
         }
         Ok(Self { root, target: base.join("target") })
