@@ -105,8 +105,11 @@ pub fn compare(
     for group in groups {
         let slots: Vec<usize> = (group.first_slot..place::SLOTS).step_by(group.stride).collect();
         for plans in group.plans.chunks(slots.len().max(1)) {
-            let scenes: Vec<Scene> =
+            let mut scenes: Vec<Scene> =
                 plans.iter().zip(&slots).map(|(plan, slot)| plan.scene(*slot)).collect();
+            if !qemu.reads() {
+                scenes.iter_mut().for_each(Scene::drop_reads);
+            }
             report.add(both(model, qemu, &scenes, &scenes, group.settings)?);
             progress(report.cases);
         }

@@ -1,4 +1,4 @@
-//! Where QEMU's SMMU (10.0) departs from the manual, and how each error is recognised: as narrowly
+//! Where QEMU's SMMU (10.0 and 11.1) departs from the manual, and how each error is recognised: as narrowly
 //! as it can be, by the case and by what both witnesses saw.
 
 use palisade_smmu_model::{Class, Event, EventKind};
@@ -257,7 +257,12 @@ pub const KNOWN: &[Known] = &[
                 [event] => event.class == Class::Table,
                 _ => false,
             };
-            larger && (of_a_table(&found.model.seen) || of_a_table(&found.qemu.seen))
+            let (model, qemu) = (&found.model.seen, &found.qemu.seen);
+            // Without S2R neither records what its own look-up refuses.
+            let unrecorded = scene.ste[2] & words::S2R == 0
+                && (silent(model) && qemu.reached.is_some()
+                    || silent(qemu) && model.reached.is_some());
+            larger && (of_a_table(model) || of_a_table(qemu) || unrecorded)
         }),
     },
     Known {

@@ -1,9 +1,10 @@
-//! QEMU's `virt` with its SMMU and edu devices as a witness. Its CPU only sleeps: everything is
+//! QEMU's `virt` with its SMMU and thirty devices as a witness. Its CPU only sleeps: everything is
 //! written and read from outside.
 
 use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,25 +12,17 @@ use palisade_e2e::interrupt;
 use palisade_e2e::machine::{Machine, Spec};
 use tempfile::TempDir;
 
+use crate::hand::Hand;
 use crate::place;
 use crate::qtest::Qtest;
-use crate::witness::{Transfer, Way, Witness};
+use crate::witness::{Transfer, Witness};
 
 /// The SMMU's registers, configuration space, and where the devices' registers are put.
 const SMMU: u64 = 0x0905_0000;
 const ECAM: u64 = 0x40_1000_0000;
 const BARS: u64 = 0x1000_0000;
-/// edu: identity, and the size of its registers.
-const EDU: u64 = 0x11e8_1234;
+/// Room for a device's registers.
 const BAR_SIZE: u64 = 1 << 20;
-/// edu's registers for DMA (QEMU, docs/specs/edu.rst) and where its buffer begins.
-const SOURCE: u64 = 0x80;
-const DESTINATION: u64 = 0x88;
-const COUNT: u64 = 0x90;
-const COMMAND: u64 = 0x98;
-const RUN: u64 = 1 << 0;
-const TO_MEMORY: u64 = 1 << 1;
-const BUFFER: u64 = 0x4_0000;
 /// A transfer takes 100 ms of the machine's time; a busy host gets many times that.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// `wfi; b .-4`.
@@ -37,17 +30,18 @@ const SLEEP: u64 = 0x17ff_ffff_d503_207f;
 
 /// The machine.
 pub struct Qemu {
+    hand: Hand,
     machine: Machine,
     qtest: Qtest,
     _folder: TempDir,
 }
 
 impl Qemu {
-    /// Starts it; `guard` as in [`Spec`].
+    /// Starts it with devices of one kind; `guard` as in [`Spec`].
     ///
     /// # Errors
     /// QEMU does not start or lacks something.
-    pub fn start(qemu: &Path, guard: Vec<OsString>) -> Result<Self> {
+    pub fn start(qemu: &Path, guard: Vec<OsString>, hand: Hand) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("palisade-").tempdir()?;
         let socket = folder.path().join("qtest");
         let listener = UnixListener::bind(&socket)?;
@@ -69,7 +63,7 @@ impl Qemu {
         add("-device", format!("loader,addr={park:#x},data={SLEEP:#x},data-len=8"));
         add("-device", format!("loader,addr={park:#x},cpu-num=0"));
         for slot in 0..place::SLOTS {
-            add("-device", format!("edu,dma_mask={:#x},addr={:#x}", u64::MAX, slot + 1));
+            add("-device", hand.argument(slot));
         }
         let spec = Spec { qemu: qemu.to_path_buf(), arguments, guard };
         let (mut machine, _input, _output) = Machine::start(&spec)?;
@@ -77,7 +71,7 @@ impl Qemu {
             Some(status) => bail!("QEMU: {status} {}", machine.complaints()),
             None => Ok(()),
         })?;
-        let mut this = Self { machine, qtest, _folder: folder };
+        let mut this = Self { hand, machine, qtest, _folder: folder };
         // QEMU's device tree lies there: memory starts out empty on both sides.
         this.qtest.tell(&format!("memset {:#x} 0x200000 0x0", place::RAM.start))?;
         (0..place::SLOTS).try_for_each(|slot| this.enable(slot))?;
@@ -89,9 +83,9 @@ impl Qemu {
         let config = ECAM + (u64::from(place::stream(slot)) << 12);
         self.qtest.tell(&format!("writel {:#x} {:#x}", config + 0x10, bar(slot)))?;
         self.qtest.tell(&format!("writew {:#x} 0x6", config + 0x4))?;
-        let found =
-            self.qtest.ask([format!("readl {config:#x}"), format!("readl {:#x}", bar(slot))])?;
-        ensure!(found == [EDU, 0x0100_00ed], "no edu in slot {slot}: {found:x?}");
+        let found = self.qtest.ask([format!("readl {config:#x}")])?;
+        let name = self.hand.name();
+        ensure!(found == [self.hand.identity()], "no {name} in slot {slot}: {found:x?}");
         Ok(())
     }
 
@@ -141,28 +135,25 @@ impl Witness for Qemu {
 
     fn wait(&mut self) {}
 
+    fn reads(&self) -> bool {
+        self.hand.reads()
+    }
+
+    fn becomes(&self, before: u64, word: u64) -> u64 {
+        self.hand.becomes(before, word)
+    }
+
     fn transfer(&mut self, transfers: &[Transfer]) -> Result<()> {
         for transfer in transfers {
-            let bar = bar(transfer.slot);
-            let inside = BUFFER + transfer.word as u64 * 8;
-            let (source, destination, way) = match transfer.way {
-                Way::Read => (transfer.address, inside, 0),
-                Way::Write => (inside, transfer.address, TO_MEMORY),
-            };
-            for (register, value) in [
-                (SOURCE, source),
-                (DESTINATION, destination),
-                (COUNT, transfer.words as u64 * 8),
-                (COMMAND, RUN | way),
-            ] {
-                self.qtest.tell(&format!("writeq {:#x} {value:#x}", bar + register))?;
+            for order in self.hand.orders(bar(transfer.slot), transfer) {
+                self.qtest.tell(&order)?;
             }
         }
         let end = Instant::now() + PATIENCE;
-        let status = |transfer: &Transfer| format!("readq {:#x}", bar(transfer.slot) + COMMAND);
         loop {
-            let commands = self.qtest.ask(transfers.iter().map(status));
-            if self.explain(commands)?.iter().all(|command| command & RUN == 0) {
+            let status = |transfer: &Transfer| self.hand.status(bar(transfer.slot));
+            let answers = self.qtest.ask(transfers.iter().map(status));
+            if !self.explain(answers)?.into_iter().any(|status| self.hand.copies(status)) {
                 return Ok(());
             }
             if interrupt::asked() {
@@ -174,4 +165,18 @@ impl Witness for Qemu {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Whether `qemu` has devices of this kind.
+///
+/// # Errors
+/// It does not start.
+pub fn has(qemu: &Path, hand: Hand) -> Result<bool> {
+    let device = format!("{},help", hand.name());
+    let output = Command::new(qemu)
+        .args(["-machine", "none", "-device", &device])
+        .output()
+        .with_context(|| format!("cannot start {}", qemu.display()))?;
+    // It ends well without the device, too, but lists nothing then.
+    Ok(!output.stdout.is_empty())
 }

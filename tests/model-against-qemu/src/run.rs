@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::cases::{self, Group};
 use crate::compare::{Report, compare};
+use crate::hand::Hand;
 use crate::model::Modelled;
 use crate::planted;
 use crate::qemu::Qemu;
@@ -36,13 +37,14 @@ pub struct Outcome {
     pub planted: usize,
 }
 
-/// Compares on `qemu`, started through `guard`; `progress` gets the cases done so far.
+/// Compares on `qemu` with devices of one kind, started through `guard`; `progress` gets the cases done so far.
 ///
 /// # Errors
 /// A machine does not start or breaks down.
 pub fn run(
     qemu: &Path,
     guard: &[OsString],
+    hand: Hand,
     amount: Amount,
     mut progress: impl FnMut(usize),
 ) -> Result<Outcome> {
@@ -51,7 +53,7 @@ pub fn run(
         let workers: Vec<_> = (0..MACHINES)
             .map(|number| {
                 let done = done.clone();
-                scope.spawn(move || share(qemu, guard, amount, number, &done))
+                scope.spawn(move || share(qemu, guard, hand, amount, number, &done))
             })
             .collect();
         drop(done);
@@ -66,7 +68,7 @@ pub fn run(
         }
         let mut groups = cases::written();
         let usual = groups.drain(..).next().context("there are no cases")?;
-        let mut machine = Qemu::start(qemu, guard.to_vec())?;
+        let mut machine = Qemu::start(qemu, guard.to_vec(), hand)?;
         let mut model = Modelled::new(amount.seed);
         let (overlooked, planted) = planted::overlooked(&mut model, &mut machine, &usual.plans)?;
         Ok(Outcome { report, overlooked, planted })
@@ -77,11 +79,12 @@ pub fn run(
 fn share(
     qemu: &Path,
     guard: &[OsString],
+    hand: Hand,
     amount: Amount,
     number: usize,
     done: &Sender<usize>,
 ) -> Result<Report> {
-    let mut machine = Qemu::start(qemu, guard.to_vec())?;
+    let mut machine = Qemu::start(qemu, guard.to_vec(), hand)?;
     let mut model = Modelled::new(amount.seed + number as u64);
     let mut groups = vec![Group::usual(cases::random::plans(amount.seed, amount.random))];
     // Those with two-level stream tables are the last, and stay it.

@@ -127,6 +127,11 @@ impl Scene {
         self.steps.push(Step::Access { address, way: Way::Write });
     }
 
+    /// Leaves the reads out, for devices that cannot.
+    pub fn drop_reads(&mut self) {
+        self.steps.retain(|step| !matches!(step, Step::Access { way: Way::Read, .. }));
+    }
+
     /// The device reads, then writes.
     pub fn both(&mut self, address: u64) {
         self.read(address);

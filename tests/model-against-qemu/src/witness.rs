@@ -67,6 +67,17 @@ pub trait Witness {
     /// Time passes: what is under way goes on.
     fn wait(&mut self);
 
+    /// Whether its devices can read; else they only write.
+    fn reads(&self) -> bool {
+        true
+    }
+
+    /// What `before` in memory becomes when a device writes the doubleword `word` there.
+    fn becomes(&self, before: u64, word: u64) -> u64 {
+        let _all_of_it = before;
+        word
+    }
+
     /// Lets devices copy, each at most once, and waits until all have ended.
     ///
     /// # Errors
