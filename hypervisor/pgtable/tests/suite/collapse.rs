@@ -5,7 +5,7 @@
 //!    entries and footprint are as before.
 //! 3. An invalidation that fails leaves the pages as they were.
 
-use crate::common::{GRANULES, Machine, config, granules};
+use crate::common::{GRANULES, Issued, Machine, config, granules};
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, Error, FormatId, Gather, PageTable, Prot, Quirks, SplitPolicy};
 
@@ -160,5 +160,65 @@ fn a_failed_invalidation_leaves_the_pages() {
     machine.finish(gather);
     assert_eq!((table.walk(iova), machine.tables()), (word, before));
     assert_eq!(collapse(&machine, &mut *table, BLOCK, BLOCK), Ok(()));
+    machine.free(table);
+}
+
+/// What is invalidated at once, and what is left to be: the block, in either half.
+#[test]
+fn the_block_is_what_is_invalidated() {
+    const BLOCK: u64 = 1 << 21;
+    let machine = Machine::new(64);
+    let plain = config(FormatId::Arm64LpaeS1, GRANULES[0], 40, 42);
+    for (split, quirks, at_once) in [
+        (SplitPolicy::BreakBeforeMake, Quirks::empty(), true),
+        (SplitPolicy::BreakBeforeMake, Quirks::TTBR1, true),
+        (SplitPolicy::InPlace, Quirks::empty(), false),
+        (SplitPolicy::InPlace, Quirks::TTBR1, false),
+        // Hardware may write between look and store.
+        (SplitPolicy::InPlace, Quirks::HD, true),
+    ] {
+        let mut table = machine.alloc(&Config { split, quirks, ..plain }).unwrap();
+        let base = if quirks.contains(Quirks::TTBR1) { !0 << 40 } else { 0 };
+        let (first, other) = (base | (5 * BLOCK), Iova::new(base | (9 * BLOCK)));
+        for iova in [Iova::new(first), other] {
+            table.map_pages(iova, PhysAddr::new(PA), 1 << 12, 512, Prot::MEMORY).unwrap();
+        }
+        machine.tlb.issued.take();
+        let mut gather = Gather::new(&machine.tlb);
+        table.collapse(Iova::new(first), BLOCK, &mut gather).unwrap();
+        let walk = at_once.then_some(Issued::Walk(first, BLOCK));
+        assert_eq!(machine.tlb.issued.take(), Vec::from_iter(walk));
+        let ends = (Iova::new(first), Iova::new(first + BLOCK - 1));
+        assert_eq!((gather.range(), gather.tables().unwrap().frames()), (Some(ends), 1));
+        machine.tlb.granule.set(0);
+        machine.finish(gather);
+        assert_eq!(machine.tlb.granule.get(), 1 << 12);
+        assert_eq!(table.walk(other).leaf.unwrap().size, 1 << 12);
+        assert_eq!(
+            table.iova_to_phys(Iova::new(other.get() + BLOCK - 1)).unwrap().get(),
+            PA + BLOCK - 1
+        );
+        machine.free(table);
+    }
+}
+
+/// Large pages and supersections are no blocks that pages become.
+#[test]
+fn a_run_is_no_block() {
+    let machine = Machine::new(64);
+    let split = SplitPolicy::BreakBeforeMake;
+    let mut table = machine.alloc(&Config { split, ..Config::new(FormatId::ArmV7s) }).unwrap();
+    for (small, large) in [(1u64 << 12, 1u64 << 16), (1 << 20, 1 << 24)] {
+        let iova = Iova::new(large);
+        table.map_pages(iova, PhysAddr::new(large), small, 16, Prot::MEMORY).unwrap();
+        assert_eq!(collapse(&machine, &mut *table, large, large), Err(Error::PageSize(large)));
+        assert_eq!(
+            collapse(&machine, &mut *table, large, small),
+            match small {
+                0x1000 => Err(Error::PageSize(small)),
+                _ => Ok(()),
+            }
+        );
+    }
     machine.free(table);
 }
