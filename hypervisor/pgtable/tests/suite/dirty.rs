@@ -11,7 +11,7 @@ use palisade_hal::{Iova, PhysAddr};
 use palisade_mem::{TableMemory, Words};
 use palisade_pgtable::{Config, Error, FormatId, Gather, Leaf, PageTable, Prot, Quirks, SIZES_4K};
 
-use crate::common::{GRANULES, Machine, config, granules, sizes};
+use crate::common::{GRANULES, Machine, config, few, granules, sizes};
 
 type Written = Vec<(u64, u64)>;
 
@@ -176,6 +176,7 @@ fn every_leaf_in_a_range_is_visited_once() {
         .chain([0x3000, 3 * BLOCK, 6 * BLOCK + 5, 5 << 30])
         .filter(|&mark| mark < 1 << 40)
         .collect();
+    let marks = few(marks);
     for &first in &marks {
         for &last in marks.iter().filter(|&&last| last >= first) {
             let overlaps = |&(at, size): &(u64, u64)| at <= last && at + size > first;

@@ -3,7 +3,7 @@
 use palisade_hal::{Iova, PhysAddr};
 use palisade_pgtable::{Config, Error, FormatId, Leaf, PageTable, Prot, Quirks, SIZES_4K};
 
-use crate::common::{GRANULES, Machine, config, sizes};
+use crate::common::{GRANULES, Machine, config, granules, sizes};
 
 const PAGE: u64 = 1 << 12;
 const BLOCK: u64 = 1 << 21;
@@ -233,7 +233,7 @@ fn what_is_in_the_way_is_named() {
 /// whole to an aligned output range, and on no other.
 #[test]
 fn the_hint_is_on_whole_runs_only() {
-    for granule in GRANULES {
+    for &granule in granules() {
         let machine = Machine::new(2048);
         let plain = config(FormatId::Arm64LpaeS2, granule, 40, 44);
         let mut table = machine.alloc(&Config { contiguous: true, ..plain }).unwrap();

@@ -5,7 +5,7 @@ use palisade_pgtable::{
     Config, Error, FormatId, Gather, PageTable, Prot, Quirks, SIZES_4K, SplitPolicy,
 };
 
-use crate::common::{GRANULES, Issued, Machine, config};
+use crate::common::{GRANULES, Issued, Machine, config, few, granules};
 
 const PAGE: u64 = 1 << 12;
 const BLOCK: u64 = 1 << 21;
@@ -113,7 +113,7 @@ fn what_is_cut_in_place_is_gathered() {
 
 #[test]
 fn a_run_that_is_cut_is_one_no_more() {
-    for granule in GRANULES {
+    for &granule in granules() {
         let shift = granule.trailing_zeros();
         let (page, run) = (
             1u64 << shift,
@@ -204,7 +204,7 @@ fn same_words(config: &Config, large: u64, small: u64, back: bool) {
     let (there, elsewhere) = (4 * large, 8 * large);
     // High bits of the output address too, where the format has them.
     let pa = (1u64 << config.oas) - 2 * large;
-    for prot in prots() {
+    for prot in few(prots()) {
         let map = |table: &mut dyn PageTable, iova: u64, size: u64, count: usize| {
             table.map_pages(Iova::new(iova), PhysAddr::new(pa), size, count, prot).unwrap();
         };
@@ -247,7 +247,9 @@ fn what_is_cut_says_what_it_said() {
         same_words(&plain, BLOCK, PAGE, true);
         let wide = Config { lpa2: true, ..config(format, SIZES_4K, 48, 52) };
         same_words(&wide, BLOCK, PAGE, true);
-        same_words(&config(format, GRANULES[2], 48, 52), 1 << 29, 1 << 16, true);
+        if granules().len() > 1 {
+            same_words(&config(format, GRANULES[2], 48, 52), 1 << 29, 1 << 16, true);
+        }
     }
     let hd = Config {
         quirks: Quirks::HD | Quirks::NS,
