@@ -148,6 +148,7 @@ fn bad_maps_are_typed() {
                 for count in [1, 2] {
                     let unaligned = Err(Error::Unaligned(Iova::new(base | odd)));
                     assert_eq!(map(odd, 0, count, prot), unaligned);
+                    assert_eq!(map(odd, odd, count, prot), unaligned);
                     assert_eq!(map(0, odd, count, prot), Err(Error::Unaligned(Iova::new(base))));
                 }
             }
@@ -290,6 +291,26 @@ fn no_hint_on_a_run_beyond_the_address_space() {
         table.map_pages(iova, pa, size, count, Prot::MEMORY).unwrap();
         let word = table.walk(iova).leaf.unwrap().word;
         assert_eq!(word >> 52 & 1 == 1, fits, "{ias}");
+        machine.free(table);
+    }
+}
+
+/// Blocks of levels that have no runs (D8.7.1: the hint is reserved there).
+#[test]
+fn no_hint_where_there_are_no_runs() {
+    let machine = Machine::new(256);
+    for (granule, size) in [(1u64 << 12, 1u64 << 39), (1 << 14, 1 << 36), (1 << 16, 1 << 42)] {
+        let lpa2 = granule < 1 << 16;
+        let plain = config(FormatId::Arm64LpaeS1, granule | size, 52, 52);
+        let config = Config { lpa2, contiguous: true, ..plain };
+        let mut table = machine.alloc(&config).unwrap();
+        let (iova, pa) = (Iova::new(0), PhysAddr::new(0));
+        table.map_pages(iova, pa, size, 64, Prot::MEMORY).unwrap();
+        for nth in 0..64 {
+            let leaf = table.walk(Iova::new(nth * size)).leaf.unwrap();
+            assert_eq!((leaf.size, leaf.word >> 52 & 1), (size, 0));
+        }
+        assert_eq!(machine.unmap(&mut *table, 0, size, 64), 64 * size);
         machine.free(table);
     }
 }

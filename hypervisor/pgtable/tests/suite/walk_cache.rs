@@ -216,6 +216,7 @@ fn what_is_wrong_is_named_in_a_known_table() {
                 let at = counted.at(first + odd);
                 let unaligned = Err(Error::Unaligned(at));
                 assert_eq!(counted.map(first + odd, 0, PAGE, count), unaligned);
+                assert_eq!(counted.map(first + odd, odd, PAGE, count), unaligned);
                 let unaligned = Err(Error::Unaligned(counted.at(first)));
                 assert_eq!(counted.map(first, odd, PAGE, count), unaligned);
                 let unaligned = Err(Error::Unaligned(counted.at(first + 5 * PAGE + odd)));
