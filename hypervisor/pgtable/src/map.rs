@@ -242,19 +242,14 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 let base = if chunk.run { pa & !((1 << (shift + run)) - 1) } else { pa };
                 self.format.leaf(chunk.attributes, base)
             } else {
+                // A run that is whole is no larger than the address space (D8.7.1).
                 let start = (first + nth) & !(span - 1);
                 let whole = run > 0 && start >= first && start + span <= first + chunk.entries;
                 let aligned = pa >> shift & (span as u64 - 1) == (first + nth - start) as u64;
-                let hint = whole && aligned && self.run_fits(T);
-                self.format.leaf(if hint { marked } else { chunk.attributes }, pa)
+                self.format.leaf(if whole && aligned { marked } else { chunk.attributes }, pa)
             };
             F::store(table.words(), first + nth, word);
         }
-    }
-
-    /// Whether a run of `level` is no larger than the address space (D8.7.1).
-    fn run_fits(&self, level: i8) -> bool {
-        F::shift(level) + F::run(level) <= self.mask.count_ones()
     }
 
     /// Maps a chunk for which tables are missing.
