@@ -36,7 +36,7 @@ pub fn count<E: Env + Send + Sync>(
         batches: after.prod_writes - before.prod_writes,
         turns: turns(),
         // Where nothing counts, everything is too much.
-        instructions: instructions.map_or(u64::MAX, u64::from),
+        instructions: instructions.unwrap_or(u32::MAX).into(),
     };
     (count, result)
 }
