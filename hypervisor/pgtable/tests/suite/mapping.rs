@@ -34,6 +34,7 @@ fn stretches(table: &dyn PageTable, iova: u64, size: u64) -> Vec<(u64, u64, u64,
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of pages")]
 fn a_range_is_mapped_by_the_largest_pages_that_fit() {
     let machine = Machine::new(512);
     let s2 = config(FormatId::Arm64LpaeS2, SIZES_4K, 40, 40);
