@@ -322,9 +322,6 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         if pa.get() > self.out_mask || size - 1 > self.out_mask - pa.get() {
             return Err(Error::OutputRange(pa));
         }
-        if (va | pa.get()) & (smallest - 1) != 0 {
-            return Err(Error::Unaligned(iova));
-        }
         if self.format.attributes(prot, F::LAST, false) == 0 {
             return Err(Error::NoPermission(iova));
         }
@@ -346,6 +343,9 @@ impl<F: Format, M: TableMemory> Space<F, M> {
 
     /// The largest page that fits at the start of a range, and how many of it
     /// before a still larger one fits.
+    ///
+    /// # Errors
+    /// Addresses that no page is aligned to.
     fn best_piece(&self, va: u64, pa: u64, left: u64) -> Result<Piece, Error> {
         let fits = |size: u64| size <= left && (va | pa) & (size - 1) == 0;
         let sizes = self.sizes;
