@@ -52,7 +52,24 @@ struct Went {
     output: String,
 }
 
-/// Plants every fault of tests/sabotage whose name holds `only`, one at a time.
+impl Went {
+    /// Whether the test failed with these words.
+    fn shows(&self, says: &str) -> bool {
+        self.ran && !self.passed && self.output.contains(says)
+    }
+}
+
+/// Why a fault counts as not caught; `None` if its test fails without it.
+fn why(went: Option<&Went>, says: &str) -> String {
+    match went {
+        None => "does not pass without the fault".to_owned(),
+        Some(went) if !went.ran => format!("did not run with it:\n{}", went.output),
+        Some(went) if went.passed => "passes with it".to_owned(),
+        Some(went) => format!("fails with it, but does not say {says:?}:\n{}", went.output),
+    }
+}
+
+/// Plants every fault of tests/sabotage one at a time, where `planted-NAME` holds `only`.
 pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
     let folder = workspace.root.join("tests/sabotage");
     let mut faults = Vec::new();
@@ -62,7 +79,7 @@ pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
             faults.push(read(&path).with_context(|| path.display().to_string())?);
         }
     }
-    faults.retain(|fault| fault.name.contains(only));
+    faults.retain(|fault| format!("planted-{}", fault.name).contains(only));
     if faults.is_empty() {
         return Ok(Tally::default());
     }
@@ -78,14 +95,14 @@ pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
             sound.insert(fault.test.clone(), scratch.run(&fault.test)?);
         }
         let before = sound.get(&fault.test).is_some_and(|went| went.ran && went.passed);
-        let caught = before && scratch.with(fault)?;
-        let Fault { name, test, .. } = fault;
-        if caught {
-            say(&format!("sabotage {name}: caught by {test}"));
-        } else {
-            say(&format!("sabotage {name}: survived"));
-            if !before {
-                say(&format!("  {test} does not pass without the fault"));
+        let after = if before { Some(scratch.with(fault)?) } else { None };
+        let Fault { name, test, says, .. } = fault;
+        let caught = after.as_ref().is_some_and(|went| went.shows(says));
+        match after {
+            Some(_) if caught => say(&format!("sabotage {name}: caught by {test}")),
+            after => {
+                say(&format!("sabotage {name}: survived"));
+                say(&format!("  {test} {}", why(after.as_ref(), says)));
             }
         }
         tally += Tally::one(caught);
@@ -157,13 +174,12 @@ impl Scratch {
         Ok(Self { root, target: base.join("target") })
     }
 
-    /// Plants a fault, runs its test, takes the fault out; tells whether it was caught.
-    fn with(&self, fault: &Fault) -> Result<bool> {
+    /// Plants a fault, runs its test, takes the fault out.
+    fn with(&self, fault: &Fault) -> Result<Went> {
         self.patch(fault, false)?;
         let went = self.run(&fault.test);
         self.patch(fault, true)?;
-        let went = went?;
-        Ok(went.ran && !went.passed && went.output.contains(&fault.says))
+        went
     }
 
     fn patch(&self, fault: &Fault, reverse: bool) -> Result<()> {
