@@ -123,8 +123,8 @@ pub struct TestOptions {
     /// Full step counts, fuzzing, Miri, mutants
     #[arg(long)]
     pub long: bool,
-    /// Only the QEMU rows, and with --long planted faults and the steps miri-*, fuzz-*, mutants-*,
-    /// whose name holds this
+    /// Only the QEMU rows, and with --long the steps planted-*, miri-*, fuzz-*, mutants-*, whose
+    /// name holds this
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 }

@@ -59,14 +59,16 @@ impl Went {
     }
 }
 
-/// Why a fault counts as not caught; `None` if its test fails without it.
+/// Why a fault counts as not caught; `None` if its test fails without it. Only rows of the matrix
+/// hold the word that they begin with.
 fn why(went: Option<&Went>, says: &str) -> String {
-    match went {
+    let why = match went {
         None => "does not pass without the fault".to_owned(),
         Some(went) if !went.ran => format!("did not run with it:\n{}", went.output),
         Some(went) if went.passed => "passes with it".to_owned(),
         Some(went) => format!("fails with it, but does not say {says:?}:\n{}", went.output),
-    }
+    };
+    why.replace("sabotage", "planted-fault")
 }
 
 /// Plants every fault of tests/sabotage one at a time, where `planted-NAME` holds `only`.
