@@ -15,7 +15,8 @@ use crate::workspace::{Workspace, cargo};
 /// The room.
 const ROOM: &str = "hypervisor/pgtable";
 /// Files that are mutated, each a step of its own: those whose list in MUTANTS.md is complete.
-const FILES: &[&str] = &["gather", "geometry", "walk", "unmap", "map"];
+const FILES: &[&str] =
+    &["gather", "geometry", "walk", "unmap", "map", "collapse", "reserve", "dirty"];
 /// How they are built, and what must notice. A mutant that hangs for ten times what the tests take
 /// is noticed.
 const OPTIONS: &[&str] = &[
