@@ -58,10 +58,6 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                     self.split_block(&found, start, end, &mut reserve, gather)?;
                 }
             }
-            if first >> F::shift(F::LAST) == last >> F::shift(F::LAST) {
-                // One page: its two ends are one.
-                break;
-            }
         }
         Ok(())
     }
