@@ -135,7 +135,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             return None;
         }
         let mut level = F::LAST;
-        while level >= 0 && level >= F::TOP {
+        while level >= F::TOP {
             if size == 1 << F::shift(level) {
                 return Some((level, false));
             }

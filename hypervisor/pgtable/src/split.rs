@@ -79,7 +79,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
     }
 
     fn in_run(&self, found: &Found<'_, F::Words>) -> bool {
-        self.runs && F::run(found.level) > 0 && self.format.in_run(found.word, found.level)
+        self.runs && F::run(found.level) != 0 && self.format.in_run(found.word, found.level)
     }
 
     /// First and last byte that the leaf, with its run, covers.

@@ -87,7 +87,10 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let entries = count << if run { F::run(T) } else { 0 };
         let mut done = self.unmap_entries::<T>(va, entries, gather)?;
         if run && done < entries {
-            done = self.unmap_sparse::<T>(va, entries, done, gather)?;
+            let hole = va + ((done as u64) << F::shift(T));
+            done = self
+                .unmap_sparse::<T>(va, entries, done, gather)
+                .map_err(|error| self.stopped(va, hole, gather, error))?;
         }
         if done > 0 {
             let last = va + ((done as u64) << F::shift(T)) - 1;
@@ -190,7 +193,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 Err(Stop::Entry { word: 0, .. }) => break,
                 Err(Stop::Entry { table, index, word, level }) => {
                     let Entry::Leaf(_) = self.format.entry(word, level) else {
-                        return Err(self.corrupt(at, level, word));
+                        let corrupt = self.corrupt(at, level, word);
+                        return Err(self.stopped(va, at, gather, corrupt));
                     };
                     // After `cut`, a block met here lies in the range as a whole.
                     F::store(table.words(), index, 0);
@@ -203,6 +207,15 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             }
         }
         Ok(done)
+    }
+
+    /// Gathers `[first, end)`, which was unmapped before the request came to an end by `error`.
+    #[cold]
+    fn stopped(&self, first: u64, end: u64, gather: &mut Gather<'_>, error: Error) -> Error {
+        if first < end {
+            gather.add(first | self.base, (end - 1) | self.base, 1 << F::shift(F::LAST));
+        }
+        error
     }
 
     /// Clears up to `count` entries of one table and answers how many it cleared
@@ -376,9 +389,11 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         loop {
             let pages = ((last - at) >> F::shift(F::LAST)) as usize + 1;
             let done = match F::LAST {
-                3 => self.unmap_entries::<3>(at, pages, gather)?,
-                _ => self.unmap_entries::<2>(at, pages, gather)?,
+                3 => self.unmap_entries::<3>(at, pages, gather),
+                _ => self.unmap_entries::<2>(at, pages, gather),
             };
+            let before = if bytes > 0 { at } else { va };
+            let done = done.map_err(|error| self.stopped(va, before, gather, error))?;
             let done = (done as u64) << F::shift(F::LAST);
             bytes += done;
             if done > last - at {
@@ -386,7 +401,8 @@ impl<F: Format, M: TableMemory> Space<F, M> {
             }
             at += done;
             // A hole: on to the end of what the empty entry covers.
-            let hole = 1u64 << F::shift(self.find(at)?.level);
+            let found = self.find(at).map_err(|error| self.stopped(va, at, gather, error))?;
+            let hole = 1u64 << F::shift(found.level);
             match (at | (hole - 1)).checked_add(1) {
                 Some(next) if next <= last => at = next,
                 _ => break,

@@ -5,7 +5,7 @@ use palisade_hal::PhysAddr;
 
 use super::lpae::{DirtyBit, Style, bits};
 use super::{lpae_s1, lpae_s2};
-use crate::config::Config;
+use crate::config::{Config, SIZES_4K};
 use crate::error::ConfigError;
 use crate::geometry::{Geometry, at_most};
 use crate::prot::Prot;
@@ -29,7 +29,7 @@ pub(crate) fn shape(config: &Config, mut shape: Geometry) -> Result<Geometry, Co
     }
     shape.start = 0;
     shape.roots = 1;
-    shape.sizes = (1 << 12 | 1 << 21 | 1 << 30) & (config.pgsize_bitmap | 1 << 12);
+    shape.sizes = SIZES_4K & config.pgsize_bitmap;
     Ok(shape)
 }
 

@@ -1,6 +1,9 @@
 //! Blocks and runs that are cut: into what, by which invalidations, and what stays as it was.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use palisade_hal::{Iova, PhysAddr};
+use palisade_mem::TableMemory;
 use palisade_pgtable::{
     Config, Error, FormatId, Gather, PageTable, Prot, Quirks, SIZES_4K, SplitPolicy,
 };
@@ -101,6 +104,10 @@ fn what_is_cut_in_place_is_gathered() {
         assert_eq!(left, [vec![BLOCK; 3], vec![PAGE; 511], vec![BLOCK; 4]].concat());
         let (.., gathered, _) = cut(&config, (GIB, 2), (first, PAGE));
         assert_eq!(gathered, range(GIB, GIB));
+        // What goes is a block, but what was cut may be known by any size: `cut` asks for the
+        // smallest to be told.
+        let (.., gathered, _) = cut(&config, (GIB, 1), (GIB + 3 * BLOCK, BLOCK));
+        assert_eq!(gathered, range(GIB, GIB));
     }
     for (nth, config) in halves(SplitPolicy::InPlace, true).into_iter().enumerate() {
         let base = if nth == 0 { 0 } else { !0 << 40 };
@@ -108,6 +115,9 @@ fn what_is_cut_in_place_is_gathered() {
         let (done, issued, gathered, left) = cut(&config, (PAGE, 64), (first, PAGE));
         assert_eq!((done, issued, left.len()), (Ok(PAGE), vec![], 63));
         let ends = (Iova::new(base | run), Iova::new(base | (run + 16 * PAGE - 1)));
+        assert_eq!(gathered, Some(ends));
+        let (.., gathered, _) = cut(&config, (BLOCK, 32), (GIB + 3 * BLOCK, BLOCK));
+        let ends = (Iova::new(base | GIB), Iova::new(base | (GIB + 16 * BLOCK - 1)));
         assert_eq!(gathered, Some(ends));
     }
 }
@@ -297,4 +307,47 @@ fn a_cut_goes_through_every_size() {
     }
     assert_eq!(machine.tables(), 4 + 1);
     machine.free(table);
+}
+
+/// Ruins the block at `va`, as a flipped bit in memory would: something is there, and says nothing.
+fn ruin(machine: &Machine, table: &dyn PageTable, va: u64) {
+    let steps = table.walk(Iova::new(va)).steps;
+    let [(1, _, above), (2, index, _)] = steps.into_iter().flatten().collect::<Vec<_>>()[..] else {
+        panic!("{va:#x} is no block below a root at level 1");
+    };
+    let words = machine.memory.table::<[AtomicU64; 512]>(PhysAddr::new(above & !0xfff)).unwrap();
+    words.words()[index].store(2, Ordering::Relaxed);
+}
+
+/// A request that comes to a ruined entry ends there, and everything that it did is gathered, by
+/// the smallest page that the hardware may know it by.
+#[test]
+fn what_was_done_before_a_ruined_entry_is_gathered() {
+    for (count, size) in [(1, PAGE), (16, BLOCK)] {
+        let (unit, contiguous) = (count * BLOCK, count > 1);
+        let plain = config(FormatId::Arm64LpaeS2, SIZES_4K, 40, 42);
+        let config = Config { split: SplitPolicy::InPlace, contiguous, ..plain };
+        // Four units: the first is a hole or is there, the second is ruined, the third is cut.
+        for first_is_there in [false, true] {
+            let machine = Machine::new(64);
+            let mut table = machine.alloc(&config).unwrap();
+            let from = if first_is_there { 0 } else { 1 };
+            let (start, pages) = (GIB + from * unit, ((4 - from) * count) as usize);
+            table
+                .map_pages(Iova::new(start), PhysAddr::new(PA), BLOCK, pages, Prot::MEMORY)
+                .unwrap();
+            let ruined = GIB + unit;
+            ruin(&machine, &*table, ruined);
+            machine.tlb.granule.set(0);
+            let mut gather = Gather::new(&machine.tlb);
+            let done = table.unmap_range(Iova::new(GIB), 2 * unit + size, &mut gather);
+            let corrupt = Error::Corrupt { iova: Iova::new(ruined), level: 2, word: 2 };
+            let last = GIB + 3 * unit - 1;
+            let first = if first_is_there { GIB } else { GIB + 2 * unit };
+            assert_eq!(done, Err(corrupt));
+            assert_eq!(gather.range(), Some((Iova::new(first), Iova::new(last))));
+            machine.finish(gather);
+            assert_eq!(machine.tlb.granule.get(), PAGE);
+        }
+    }
 }
