@@ -74,6 +74,7 @@ fn a_failing_self_test_unwinds_exactly_its_family() {
         registry.register_family(&LPAE, &test).unwrap();
         usize::MAX - memory.left()
     };
+    assert!(needed >= LPAE.len(), "a table each, at least");
     for count in 0..needed {
         let memory = tables(count);
         let test = SelfTest {

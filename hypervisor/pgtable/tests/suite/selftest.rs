@@ -35,8 +35,8 @@ enum Fault {
     Replaces,
     /// Unmaps half.
     Half,
-    /// Keeps what was unmapped.
-    Keeps,
+    /// Keeps what was unmapped, if it was mapped here.
+    Keeps(u64),
 }
 
 /// Input, output, size of a page.
@@ -99,7 +99,7 @@ impl PageTable for Faulty {
         gather: &mut Gather<'_>,
     ) -> Result<u64, Error> {
         let done = self.inner.unmap_pages(iova, size, count, gather)?;
-        if self.fault != Fault::Keeps {
+        if self.fault != Fault::Keeps(iova.get()) {
             self.mapped = None;
         }
         Ok(if self.fault == Fault::Half { done / 2 } else { done })
@@ -120,7 +120,9 @@ impl PageTable for Faulty {
                 found.map(|found| PhysAddr::new(found.get() + 1))
             }
             Fault::Replaces if self.replaced => found.map(|found| PhysAddr::new(found.get() ^ 64)),
-            Fault::Keeps if self.mapped.is_some() => Some(PhysAddr::new(pa + offset)),
+            Fault::Keeps(at) if self.mapped.is_some() && at == first && offset == 42 => {
+                Some(PhysAddr::new(pa + offset))
+            }
             _ => found,
         }
     }
@@ -185,7 +187,8 @@ fn every_fault_is_found_and_named() {
         (Fault::Forgives, "an overlap is refused", 0),
         (Fault::Replaces, "the first mapping stays", 0),
         (Fault::Half, "unmapping answers the size", 0),
-        (Fault::Keeps, "it is gone", 0),
+        (Fault::Keeps(0), "it is gone", 0),
+        (Fault::Keeps(2 * GIB), "it is gone", 2 * GIB),
     ];
     for (fault, check, iova) in rows {
         let iova = Iova::new(iova);
