@@ -4,7 +4,7 @@ use palisade_hal::Iova;
 use palisade_mem::TableMemory;
 
 use crate::error::Error;
-use crate::format::{Dirty, Entry, Format};
+use crate::format::{Entry, Format};
 use crate::gather::Gather;
 use crate::space::Space;
 use crate::walk::Found;
@@ -57,7 +57,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         self.each_leaf(iova, size, |found, va| {
             let Found { table, index, level, .. } = found;
             let mut word = found.word;
-            while self.format.dirty(word) == Dirty::Written {
+            while self.format.is_written(word) {
                 match F::exchange(table.words(), index, word, self.format.cleaned(word)) {
                     Ok(_) => {
                         let leaf = self.leaf(va, level, word);

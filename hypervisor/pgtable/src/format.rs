@@ -19,17 +19,6 @@ pub enum Entry {
     Leaf(u64),
 }
 
-/// What became of an entry's dirty state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dirty {
-    /// The entry does not record writes.
-    Untracked,
-    /// Not written since it was last cleaned.
-    Clean,
-    /// Written, or still writable without a record.
-    Written,
-}
-
 /// The first word in use.
 #[inline(always)]
 pub fn first_used(words: &[AtomicU64]) -> Option<usize> {
@@ -224,8 +213,8 @@ pub trait Format: Send + Sync + 'static {
     /// `attributes` of a leaf of `level` with or without the mark of a run.
     fn with_run(&self, attributes: u64, level: i8, run: bool) -> u64;
 
-    /// What the entry records about writes.
-    fn dirty(&self, word: u64) -> Dirty;
+    /// Whether the leaf records writes, and was written since it was last cleaned.
+    fn is_written(&self, word: u64) -> bool;
 
     /// The same entry, clean: the next write is recorded again.
     fn cleaned(&self, word: u64) -> u64;

@@ -6,7 +6,7 @@ use core::sync::atomic::AtomicU64;
 
 use palisade_mem::Words;
 
-use crate::format::{Dirty, Entry, Format};
+use crate::format::{Entry, Format};
 use crate::prot::Prot;
 
 /// A translation granule, and whether descriptors are in FEAT_LPA2's 52-bit form.
@@ -286,16 +286,12 @@ impl<G: Granule> Format for Lpae<G> {
         if run { attributes | bits::CONTIGUOUS } else { attributes & !bits::CONTIGUOUS }
     }
 
-    fn dirty(&self, word: u64) -> Dirty {
-        let writable = match self.style.dirty {
-            DirtyBit::None => return Dirty::Untracked,
+    fn is_written(&self, word: u64) -> bool {
+        // Where writes are recorded, every leaf that permits them has DBM.
+        match self.style.dirty {
+            DirtyBit::None => false,
             DirtyBit::S1 => word & bits::AP_RDONLY == 0,
             DirtyBit::S2 => word & bits::S2AP_WRITE != 0,
-        };
-        match (word & bits::DBM != 0, writable) {
-            (false, _) => Dirty::Untracked,
-            (true, true) => Dirty::Written,
-            (true, false) => Dirty::Clean,
         }
     }
 

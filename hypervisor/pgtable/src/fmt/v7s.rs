@@ -7,7 +7,7 @@ use palisade_hal::PhysAddr;
 
 use crate::config::{Config, Quirks};
 use crate::error::ConfigError;
-use crate::format::{Dirty, Entry, Format};
+use crate::format::{Entry, Format};
 use crate::geometry::only_quirks;
 use crate::prot::Prot;
 use crate::regs::V7sRegs;
@@ -330,8 +330,8 @@ impl Format for V7s {
         self.attributes(self.permissions(attributes, level), level, run)
     }
 
-    fn dirty(&self, _word: u64) -> Dirty {
-        Dirty::Untracked
+    fn is_written(&self, _word: u64) -> bool {
+        false
     }
 
     fn cleaned(&self, word: u64) -> u64 {
