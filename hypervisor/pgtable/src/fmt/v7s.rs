@@ -269,7 +269,7 @@ impl Format for V7s {
                 let extended = self.quirks.contains(Quirks::MTK_TTBR_EXT);
                 return Entry::Table(Self::address(word, 0xffff_fc00, extended));
             }
-            (1, SECTION) if word & SUPER != 0 => 0xff00_0000,
+            // A supersection's bits 23:20 are address bits 35:32: zero, as everywhere here.
             (1, SECTION) => 0xfff0_0000,
             (1, _) => return Entry::Invalid,
             (_, LARGE) => 0xffff_0000,
