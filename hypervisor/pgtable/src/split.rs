@@ -46,17 +46,20 @@ impl<F: Format, M: TableMemory> Space<F, M> {
         let no_memory = Error::NoMemory(self.iova(first));
         let mut reserve = Reserve::new(self, tables).ok_or(no_memory)?;
         for edge in [first, last] {
-            loop {
+            let end = loop {
                 let found = self.find(edge)?;
                 let (start, end) = self.extent(&found, edge);
                 if found.word == 0 || inside(start, end) {
-                    break;
+                    break end;
                 }
                 if self.in_run(&found) {
                     self.break_run(&found, start, end, gather)?;
                 } else {
                     self.split_block(&found, start, end, &mut reserve, gather)?;
                 }
+            };
+            if end >= last {
+                break;
             }
         }
         Ok(())
