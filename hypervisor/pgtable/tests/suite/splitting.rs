@@ -351,3 +351,33 @@ fn what_was_done_before_a_ruined_entry_is_gathered() {
         }
     }
 }
+
+/// The same behind a hole in a large page of v7s.
+#[test]
+fn what_was_done_behind_a_hole_before_a_ruined_entry_is_gathered() {
+    const LARGE: u64 = 1 << 16;
+    const SECTION: u64 = 1 << 20;
+    let machine = Machine::new(64);
+    let mut table = machine.alloc(&Config::new(FormatId::ArmV7s)).unwrap();
+    let (start, prot) = (5 * SECTION, Prot::MEMORY);
+    // The second large page has a hole in it; of the next section, nothing is left but what is wrong.
+    for (at, pages) in [(start, 19), (start + 20 * PAGE, 512 - 20)] {
+        table.map_pages(Iova::new(at), PhysAddr::new(at), PAGE, pages, prot).unwrap();
+    }
+    let palisade_pgtable::Registers::V7s(regs) = *table.registers() else { unreachable!() };
+    let root = PhysAddr::new(u64::from(regs.ttbr & !0xfff));
+    let words = machine.memory.table::<[AtomicU64; 512]>(root).unwrap();
+    let ruined = start + SECTION;
+    let word = &words.words()[(ruined / SECTION / 2) as usize];
+    assert_eq!(ruined / SECTION % 2, 0, "the lower half of the word");
+    let link = word.load(Ordering::Relaxed);
+    word.store(link >> 32 << 32 | 3, Ordering::Relaxed);
+    let mut gather = Gather::new(&machine.tlb);
+    let done = table.unmap_pages(Iova::new(start), LARGE, 40, &mut gather);
+    assert_eq!(done, Err(Error::Corrupt { iova: Iova::new(ruined), level: 1, word: 3 }));
+    assert_eq!(gather.range(), Some((Iova::new(start), Iova::new(ruined - 1))));
+    machine.finish(gather);
+    assert_eq!(machine.tlb.granule.get(), PAGE);
+    word.store(link, Ordering::Relaxed);
+    machine.free(table);
+}
