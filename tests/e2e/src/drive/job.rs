@@ -36,7 +36,7 @@ pub struct Job {
 }
 
 /// How often a scenario is played that the host was too slow to judge.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 /// Runs a scenario. Whatever happens, there is an outcome.
 #[must_use]
