@@ -312,9 +312,8 @@ fn a_cut_goes_through_every_size() {
 /// Ruins the block at `va`, as a flipped bit in memory would: something is there, and says nothing.
 fn ruin(machine: &Machine, table: &dyn PageTable, va: u64) {
     let steps = table.walk(Iova::new(va)).steps;
-    let [(1, _, above), (2, index, _)] = steps.into_iter().flatten().collect::<Vec<_>>()[..] else {
-        panic!("{va:#x} is no block below a root at level 1");
-    };
+    let steps: Vec<_> = steps.into_iter().flatten().collect();
+    let [.., (1, _, above), (2, index, _)] = steps[..] else { panic!("{va:#x} is no block") };
     let words = machine.memory.table::<[AtomicU64; 512]>(PhysAddr::new(above & !0xfff)).unwrap();
     words.words()[index].store(2, Ordering::Relaxed);
 }
@@ -349,6 +348,29 @@ fn what_was_done_before_a_ruined_entry_is_gathered() {
             machine.finish(gather);
             assert_eq!(machine.tlb.granule.get(), PAGE);
         }
+    }
+}
+
+/// The same where nothing is cut, of both halves: what went before a hole, and what went behind it.
+#[test]
+fn what_went_before_a_ruined_entry_is_gathered_alone() {
+    for (nth, config) in halves(SplitPolicy::Refuse, false).into_iter().enumerate() {
+        let machine = Machine::new(64);
+        let mut table = machine.alloc(&config).unwrap();
+        let start = if nth == 0 { GIB } else { !0 << 40 | GIB };
+        let [first, .., ruined] = [0, 2, 3].map(|block| {
+            let at = Iova::new(start + block * BLOCK);
+            table.map_pages(at, PhysAddr::new(PA), BLOCK, 1, Prot::MEMORY).unwrap();
+            at
+        });
+        ruin(&machine, &*table, ruined.get());
+        machine.tlb.granule.set(0);
+        let mut gather = Gather::new(&machine.tlb);
+        let done = table.unmap_range(first, 5 * BLOCK, &mut gather);
+        assert_eq!(done, Err(Error::Corrupt { iova: ruined, level: 2, word: 2 }));
+        assert_eq!(gather.range(), Some((first, Iova::new(ruined.get() - 1))));
+        machine.finish(gather);
+        assert_eq!(machine.tlb.granule.get(), PAGE);
     }
 }
 
