@@ -424,7 +424,7 @@ fn run(granule: u64, steps: u64, seed: u64) {
             let mut world = World::new(&config, seed + nth as u64);
             let observer = Rc::new(AtBarriers(world.walker.clone()));
             observe(observer, || {
-                for _ in 0..steps / 6 {
+                for _ in 0..steps.div_ceil(6) {
                     world.step(split);
                 }
             });
