@@ -188,6 +188,8 @@ pub struct InFlight {
     pub physical: u64,
     /// How long after its start the host heard that the stream aborts.
     pub aborted_after: Option<Duration>,
+    /// What the hypervisor then said of the device.
+    pub condition: String,
 }
 
 /// What edu takes for a transfer, in the machine's time, which is never faster than ours.
@@ -215,6 +217,7 @@ pub fn in_flight(session: &mut Session, pattern: u32) -> Result<InFlight> {
         looks: 0,
         physical,
         aborted_after: None,
+        condition: String::new(),
     };
     let limit = start + PATIENCE;
     let mut enough = None;
@@ -223,16 +226,22 @@ pub fn in_flight(session: &mut Session, pattern: u32) -> Result<InFlight> {
         flight.looks += 1;
         flight.landed |= holds(&flight.after, pattern);
         session.pump(Instant::now() + Duration::from_millis(5))?;
-        let aborts = session.records.since(mark, "posture").any(|record| {
+        let aborts = session.records.since(mark, "posture").find(|record| {
             number(record, "stream") == Some(stream) && text(record, "state") == Some("abort")
         });
-        if aborts && enough.is_none() {
+        if let Some(record) = aborts
+            && enough.is_none()
+        {
             flight.aborted_after = Some(start.elapsed());
+            flight.condition = text(record, "condition").unwrap_or_default().to_owned();
             // The DMA's own 100 ms, many times over on a slow host.
             enough = Some(Instant::now() + Duration::from_secs(2));
         }
     }
-    if flight.landed && flight.aborted_after.is_some_and(|after| after >= TRANSFER) {
+    // A device that was not taken back in order is dead: that the abort is late is then no wonder,
+    // and no fault of the host's.
+    let late = flight.aborted_after.is_some_and(|after| after >= TRANSFER);
+    if flight.landed && late && flight.condition != "dead" {
         return Err(Inconclusive.into());
     }
     Ok(flight)
@@ -250,6 +259,7 @@ impl InFlight {
             "looks": self.looks,
             "landed": self.landed,
             "aborted_after_ms": self.aborted_after.map(|after| after.as_millis() as u64),
+            "condition": self.condition,
         })
     }
 }
