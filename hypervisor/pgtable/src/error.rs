@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use crate::config::{FormatId, Quirks};
 
-/// Why an operation on a table was refused. Nothing was changed.
+/// Why an operation on a table was refused. Nothing was changed; only an unmap that comes to a
+/// corrupt entry ends there, and what it unmapped before is in its gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Error {
     /// The size is not one supported page size, or the count is zero.

@@ -82,7 +82,8 @@ pub trait PageTable: Send + Sync {
     ///
     /// # Errors
     /// Bad size, alignment or range, or a block or run that would have to be split
-    /// against the policy; then nothing has changed.
+    /// against the policy; then nothing has changed. A corrupt entry on the way: what
+    /// was unmapped before it is in the gather, which is to be finished all the same.
     fn unmap_pages(
         &mut self,
         iova: Iova,
