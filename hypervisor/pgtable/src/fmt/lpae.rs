@@ -287,12 +287,13 @@ impl<G: Granule> Format for Lpae<G> {
     }
 
     fn is_written(&self, word: u64) -> bool {
-        // Where writes are recorded, every leaf that permits them has DBM.
-        match self.style.dirty {
+        // What is writable without DBM was so from the start.
+        let writable = match self.style.dirty {
             DirtyBit::None => false,
             DirtyBit::S1 => word & bits::AP_RDONLY == 0,
             DirtyBit::S2 => word & bits::S2AP_WRITE != 0,
-        }
+        };
+        writable && word & bits::DBM != 0
     }
 
     fn cleaned(&self, word: u64) -> u64 {
