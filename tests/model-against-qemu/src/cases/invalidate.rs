@@ -24,10 +24,11 @@ fn stream(scene: &Scene) -> u64 {
 /// Leaf = 1 in bit 0, the address above.
 const LEAF: u64 = 1;
 
-/// TG and NUM, SCALE of a range command for 32 pages: TG 1, 2, 3 for 4K, 16K, 64K.
-fn range(granule: u32) -> (u64, u64) {
+/// A range command, for the 32 pages around [`ADDRESS`]: NUM 31, SCALE 0, and TG 1, 2, 3 for 4K,
+/// 16K, 64K (4.4.1).
+fn by_range(command: u64, granule: u32) -> [u64; 2] {
     let tg = u64::from(granule - 10) / 2;
-    (31 << 12, tg << 10)
+    [command | 31 << 12, ADDRESS & !((32 << granule) - 1) | tg << 10]
 }
 
 /// What forgets a translation of stage 1 alone, whose VMID is 0 in the STE.
@@ -62,9 +63,7 @@ pub fn plans() -> Vec<Plan> {
             }));
         }
         plans.push(Plan::new(format!("CMD_TLBI_NH_VA by range, {name}"), move |scene| {
-            let (low, high) = range(granule);
-            let from = ADDRESS & !((32 << granule) - 1);
-            first(scene, granule, |scene| vec![[0x12 | low | asid(scene), from | high]]);
+            first(scene, granule, |scene| vec![by_range(0x12 | asid(scene), granule)]);
         }));
         for (what, command) in STAGE_2_COMMANDS {
             plans.push(Plan::new(format!("{what}, stage 2, {name}"), move |scene| {
@@ -72,9 +71,7 @@ pub fn plans() -> Vec<Plan> {
             }));
         }
         plans.push(Plan::new(format!("CMD_TLBI_S2_IPA by range, {name}"), move |scene| {
-            let (low, high) = range(granule);
-            let from = ADDRESS & !((32 << granule) - 1);
-            second(scene, granule, |scene| vec![[0x2a | low | vmid(scene), from | high]]);
+            second(scene, granule, |scene| vec![by_range(0x2a | vmid(scene), granule)]);
         }));
         // Changes of stage 2 beneath a combined entry need stage 1's commands as well (4.4).
         plans.push(Plan::new(format!("stage 2 beneath stage 1, {name}"), move |scene| {
