@@ -25,7 +25,7 @@ fn stream(scene: &Scene) -> u64 {
 const LEAF: u64 = 1;
 
 /// A range command, for the 32 pages around [`ADDRESS`]: NUM 31, SCALE 0, and TG 1, 2, 3 for 4K,
-/// 16K, 64K (4.4.1).
+/// 16K, 64K (4.4.1.1).
 fn by_range(command: u64, granule: u32) -> [u64; 2] {
     let tg = u64::from(granule - 10) / 2;
     [command | 31 << 12, ADDRESS & !((32 << granule) - 1) | tg << 10]
