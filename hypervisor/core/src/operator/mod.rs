@@ -1,0 +1,7 @@
+//! What the operator sees and says: the prompt, posture, faults and counters.
+
+pub(crate) mod devices;
+pub(crate) mod faults;
+pub(crate) mod footprint;
+pub(crate) mod posture;
+pub(crate) mod prompt;

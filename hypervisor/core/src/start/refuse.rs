@@ -1,0 +1,36 @@
+//! An entry at another level than EL2. The MMU is off: no locks, no heap.
+
+use palisade_fdt::Tree;
+use palisade_hal::Deadline;
+use palisade_hal::cpu::Counter;
+use palisade_hal::machine::{Conduit, Refusal};
+
+use crate::wire::console;
+
+/// Says why, on the UART that the device tree names, and turns the machine off.
+pub fn refuse(refusal: Refusal) -> ! {
+    let board = refusal
+        .tree
+        .and_then(|tree| Tree::new(tree).ok())
+        .and_then(|tree| palisade_fdt::board(&tree).ok());
+    let uart = board.as_ref().and_then(|board| board.uart.as_ref());
+    // SAFETY: with the MMU off all memory is Device memory, and this is the only
+    // code that runs.
+    if let Some(mut uart) = uart.and_then(|uart| unsafe { console::open(uart) }) {
+        let level: &[u8] = if refusal.level == 1 { b"EL1" } else { b"EL3" };
+        let hint: &[u8] = b", but it needs EL2 (QEMU: -M virt,virtualization=on, secure=off)\r\n";
+        let parts: [&[u8]; 3] = [b"palisade was entered at ", level, hint];
+        for &byte in parts.into_iter().flatten() {
+            let deadline = Deadline::after(&Counter, 20_000);
+            if deadline.wait(&Counter, || !uart.is_tx_fifo_full()) {
+                uart.write_word(byte);
+            }
+        }
+    }
+    // Firmware can be called from EL1 only: at EL3 there is none above.
+    let conduit = board.and_then(|board| board.psci).filter(|_| refusal.level == 1);
+    refusal.machine.off(conduit.map(|conduit| match conduit {
+        palisade_board::Conduit::Smc => Conduit::Smc,
+        palisade_board::Conduit::Hvc => Conduit::Hvc,
+    }))
+}

@@ -1,0 +1,179 @@
+//! A device leaves a running VM, and comes to one.
+//!
+//! Out: the function leaves the guest's bus, then its stream aborts, translations are
+//! invalidated, it is drained, reset and proven idle; then its messages and wires go. In: idle
+//! again, into the VM's domain, its messages and wire, and last the guest's bus.
+
+use palisade_bundle::{Device, Place, Requester};
+use palisade_gic::{Ack, FIRST_SPI, Gic};
+use palisade_hal::cpu::Counter;
+use palisade_iommu::{Condition, DeviceId};
+use palisade_pci::Address;
+use palisade_vm::passthrough::{Refusal, Request};
+use palisade_vm::pci::PciError;
+use thiserror::Error;
+
+use crate::machine::messages;
+use crate::vms::core_loop::Watch;
+use crate::vms::interface;
+use crate::vms::system::System;
+use crate::vms::unit::{self, Unit};
+
+/// Why a device does not move.
+#[derive(Debug, Error)]
+pub(crate) enum HotplugError {
+    /// The VM has ended, or is on its way.
+    #[error("vm {0} does not run")]
+    NotRunning(&'static str),
+    /// The VM does not have the device.
+    #[error("device {0}: not the VM's")]
+    NotOwned(Address),
+    /// It was taken away and is not free.
+    #[error("device {device}: taken away, and {condition}", condition = .condition.name())]
+    NotFree {
+        /// The device.
+        device: Address,
+        /// What it is.
+        condition: Condition,
+    },
+    /// The VM does not get it.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// It does not fit the guest's bus.
+    #[error("{0}")]
+    Bus(#[from] PciError),
+    /// The IOMMU core refused.
+    #[error("{0}")]
+    Iommu(#[from] palisade_iommu::Error),
+}
+
+/// Takes a device, and all of its group, from a VM that runs.
+///
+/// # Errors
+/// The VM does not have it, or it is not free afterwards.
+pub(crate) fn detach(
+    system: &'static System,
+    unit: &Unit,
+    device: Address,
+) -> Result<(), HotplugError> {
+    let _devices = unit.hold().ok_or(not_running(system, unit))?;
+    withdraw(system, unit, device)
+}
+
+fn not_running(system: &System, unit: &Unit) -> HotplugError {
+    HotplugError::NotRunning(system.vm_name(unit.vm.index() as u16))
+}
+
+fn withdraw(system: &'static System, unit: &Unit, device: Address) -> Result<(), HotplugError> {
+    let vm = unit.vm.index() as u16;
+    let rows = system.book.rows();
+    let own =
+        |address: Address| rows.iter().find(|row| row.address == address && row.owner == Some(vm));
+    if own(device).is_none() {
+        return Err(HotplugError::NotOwned(device));
+    }
+    let group = system.iommus.group_of(DeviceId::new(device.number())).ok();
+    let along = group.as_ref().map(|group| group.devices()).unwrap_or_default();
+    let moves = |address: Address| {
+        address == device || along.iter().any(|member| member.get() == address.number())
+    };
+    let places = unit.pci.places();
+    for (_, guest) in places.iter().filter(|(address, _)| moves(*address)) {
+        unit.pci.remove(guest.bdf);
+    }
+    let watch = Watch::new(system);
+    let returned = system.book.take_back_device(vm, device, &system.iommus, &watch);
+    let bad = returned.iter().find(|one| one.condition != Condition::Free);
+    if let (Some(group), Some(service)) = (&group, unit.vm.service()) {
+        service.remove_group(group, group.condition() != Condition::Dead);
+    }
+    for (address, guest) in places.iter().filter(|(address, _)| moves(*address)) {
+        unit.vm.remove_sender(u32::from(guest.bdf));
+        if let Some(line) = own(*address).and_then(|row| row.wire) {
+            unwire(system, unit, line);
+        }
+    }
+    unit.vm.kick_pending(&system.gic);
+    system.tell_posture();
+    match bad {
+        Some(one) => Err(HotplugError::NotFree { device: one.address, condition: one.condition }),
+        None => Ok(()),
+    }
+}
+
+/// Switches a wire off and forgets what the guest had not answered.
+fn unwire(system: &System, unit: &Unit, line: u32) {
+    if line < FIRST_SPI {
+        return;
+    }
+    if let Err(error) = system.gic.set_enabled(line, false) {
+        log::error!("interrupt {line}: {error}");
+    }
+    let linked = unit.vm.vgic().linked(line);
+    if let Some(owed) = linked.and_then(|intid| unit.vm.vgic().unlink(intid)) {
+        system.gic.deactivate(Ack::from_raw(owed));
+    }
+}
+
+/// Gives a free device to a VM that runs. Only one that an SMMU confines: what a manifest may
+/// waive, a prompt may not.
+///
+/// # Errors
+/// Whatever keeps it from being the VM's; it is nobody's then.
+pub(crate) fn assign(
+    system: &'static System,
+    unit: &Unit,
+    device: Address,
+    guest: u16,
+) -> Result<(), HotplugError> {
+    let _devices = unit.hold().ok_or(not_running(system, unit))?;
+    if unit.pci.places().iter().any(|(_, other)| other.bdf == guest) {
+        return Err(PciError::Taken(guest).into());
+    }
+    let place = Requester { segment: device.segment(), bdf: device.requester() };
+    let wanted = Device {
+        place: Place::Pci(place),
+        guest,
+        no_reset: false,
+        settle_ms: system.book.settle_ms(device),
+        ats_trusted: false,
+        stalls: false,
+    };
+    let vm = unit.vm.index() as u16;
+    let request = Request { vm, devices: &[wanted], no_isolation: false };
+    let domain = unit.vm.memory().domain();
+    let assigned = system.book.assign(&request, domain, &system.iommus, &Counter)?;
+    for one in &assigned {
+        let added = (|| {
+            if let Some(service) = unit.vm.service() {
+                service.add_device(interface::device(system, one)?);
+            }
+            for sender in messages::senders(&system.board.pcie, core::slice::from_ref(one)) {
+                unit.vm.add_sender(sender);
+            }
+            unit::wire(system, &unit.vm, one);
+            Ok(unit.pci.add(&one.topology, one.guest)?)
+        })();
+        if let Err(error) = added {
+            unit.vm.remove_sender(u32::from(guest));
+            if let Some((line, _)) = one.wire {
+                unwire(system, unit, line.intid);
+            }
+            let _ = withdraw(system, unit, device);
+            return Err(error);
+        }
+    }
+    system.tell_posture();
+    Ok(())
+}
+
+/// Resets a device that no VM owns.
+///
+/// # Errors
+/// It is a VM's, cannot be reset, or is not free afterwards.
+pub(crate) fn reset(system: &'static System, device: Address) -> Result<(), HotplugError> {
+    if system.book.reset_unowned(device, &system.iommus, &Counter)? {
+        return Ok(());
+    }
+    Err(HotplugError::NotFree { device, condition: Condition::Quarantined })
+}
