@@ -6,19 +6,19 @@ use palisade_board::{BoardInfo, Interrupt, Range, Trigger, Version};
 use palisade_gic::v2::{GicV2, GicV2Regions};
 use palisade_gic::v3::GicV3;
 use palisade_gic::{AnyGic, Gic};
-use palisade_hal::machine::{Machine, MapKind};
+use palisade_hal::machine::{Machine as Firmware, MapKind};
 use palisade_hal::mmio::Mmio;
 
 use crate::machine::error::Error;
-use crate::operator::faults;
-use crate::vms::system::System;
+use crate::machine::instances::Machine;
+
 use crate::wire::console;
 
 /// Priority of every line that is switched on here.
 const PRIORITY: u8 = 0x80;
 
-fn map(machine: &dyn Machine, range: &Range) -> Result<Mmio, Error> {
-    machine.map(range.start()..range.end(), MapKind::Device)?;
+fn map(firmware: &dyn Firmware, range: &Range) -> Result<Mmio, Error> {
+    firmware.map(range.start()..range.end(), MapKind::Device)?;
     // SAFETY: mapped as Device memory just now, for good; only this file makes
     // pointers to the interrupt controller, for its one driver.
     Ok(unsafe { Mmio::new(range.base(), range.size()) })
@@ -28,19 +28,19 @@ fn map(machine: &dyn Machine, range: &Range) -> Result<Mmio, Error> {
 ///
 /// # Errors
 /// It cannot be mapped, does not answer, or has no virtual interface.
-pub(crate) fn bring_up(board: &BoardInfo<'_>, machine: &dyn Machine) -> Result<AnyGic, Error> {
-    let distributor = map(machine, &board.gic.distributor)?;
+pub(crate) fn bring_up(board: &BoardInfo<'_>, firmware: &dyn Firmware) -> Result<AnyGic, Error> {
+    let distributor = map(firmware, &board.gic.distributor)?;
     match &board.gic.version {
         Version::V3 { redistributors, .. } => {
             let regions: Result<Vec<Mmio>, Error> =
-                redistributors.iter().map(|range| map(machine, range)).collect();
+                redistributors.iter().map(|range| map(firmware, range)).collect();
             Ok(AnyGic::V3(GicV3::new(distributor, regions?)?))
         }
         Version::V2 { cpu, hypervisor: Some(hypervisor), .. } => {
             let regions = GicV2Regions {
                 distributor,
-                cpu: map(machine, cpu)?,
-                control: map(machine, hypervisor)?,
+                cpu: map(firmware, cpu)?,
+                control: map(firmware, hypervisor)?,
             };
             Ok(AnyGic::V2(GicV2::new(regions)?))
         }
@@ -77,34 +77,36 @@ fn route(gic: &AnyGic, line: Interrupt, core: usize) -> Result<(), palisade_gic:
     gic.set_enabled(line.intid, true)
 }
 
-/// Switches on the hypervisor's own lines: the UART's input, the SMMUs' events
-/// and errors.
-pub(crate) fn claim_all(system: &System) {
-    for smmu in &system.board.smmus {
-        for line in [smmu.eventq, smmu.gerror, smmu.combined] {
-            claim(&system.gic, line, "SMMU");
-        }
-    }
-    if let Some(uart) = &system.board.uart {
-        claim(&system.gic, uart.interrupt, "UART");
-        console::enable_input();
-    }
+/// Whose a line of the hypervisor's own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The UART's input.
+    Uart,
+    /// An SMMU's events or errors.
+    Smmu,
 }
 
-/// Handles interrupt `intid` if it is one of the hypervisor's own lines; answers
-/// whether it was.
-pub(crate) fn handle(system: &'static System, intid: u32) -> bool {
+/// Whose line `intid` is; none if it is not one of the hypervisor's own.
+pub(crate) fn owner_of(board: &BoardInfo<'_>, intid: u32) -> Option<Own> {
     let is = |line: Option<Interrupt>| line.is_some_and(|line| line.intid == intid);
-    let board = system.board;
     if board.uart.as_ref().is_some_and(|uart| is(uart.interrupt)) {
-        console::poll(|channel, byte| system.input(channel, byte));
-        return true;
+        return Some(Own::Uart);
     }
     let smmu = board.smmus.iter().any(|smmu| {
         [smmu.eventq, smmu.gerror, smmu.cmdq_sync, smmu.priq, smmu.combined].into_iter().any(is)
     });
-    if smmu {
-        faults::drain(system);
+    smmu.then_some(Own::Smmu)
+}
+
+/// Switches on the hypervisor's own lines: the UART's input, the SMMUs' events and errors.
+pub(crate) fn claim_all(machine: &Machine) {
+    for smmu in &machine.board.smmus {
+        for line in [smmu.eventq, smmu.gerror, smmu.combined] {
+            claim(&machine.gic, line, "SMMU");
+        }
     }
-    smmu
+    if let Some(uart) = &machine.board.uart {
+        claim(&machine.gic, uart.interrupt, "UART");
+        console::enable_input();
+    }
 }

@@ -1,9 +1,10 @@
-//! What the machine has, below the VMs: memory, formats, SMMUs, PCIe, the interrupt controller and its messages.
+//! What the machine has, below the VMs: memory, formats, SMMUs, PCIe, interrupts, messages.
 
 pub(crate) mod devicetree;
 pub(crate) mod error;
 pub(crate) mod formats;
 pub(crate) mod heap;
+pub(crate) mod instances;
 pub(crate) mod interrupts;
 pub(crate) mod memory;
 pub(crate) mod messages;

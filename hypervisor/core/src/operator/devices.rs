@@ -2,19 +2,19 @@
 
 use palisade_iommu::DeviceId;
 
-use crate::operator::faults;
+use crate::operator::counts;
 use crate::vms::system::System;
 use crate::wire::report::Record;
 
-/// Tells of each device that has, or had, an owner how often it did what it may not, how often its
-/// stream's entry was changed, and how long that took; `aloud` also in the log.
-pub(crate) fn tell(system: &System, aloud: bool) {
-    for row in system.book.rows() {
+/// Reports of each device that has, or had, an owner how often it did what it may not, how often its
+/// stream's entry was changed, and how long that took; with `also_log` in the log too.
+pub(crate) fn report(system: &System, also_log: bool) {
+    for row in system.machine.devices.rows() {
         let device = DeviceId::new(row.address.number());
-        let group = system.iommus.group_of(device).ok();
+        let group = system.machine.iommus.group_of(device).ok();
         let waited = group.map(|group| group.waits().read()).unwrap_or_default();
-        let faults = faults::count_of_device(device);
-        if aloud {
+        let faults = counts::count_of_device(device);
+        if also_log {
             log::info!(
                 "device {}: faults {faults}, changes {}, {} us of waiting",
                 row.address,

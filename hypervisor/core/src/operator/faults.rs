@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-use arrayvec::ArrayVec;
 use palisade_bundle::MAX_VMS;
 use palisade_hal::Env;
 use palisade_hal::cpu::Counter;
@@ -10,6 +9,7 @@ use palisade_hal::lock::Mutex;
 use palisade_iommu::{DeviceId, Fault};
 use palisade_vm::RateLimit;
 
+use crate::operator::counts;
 use crate::vms::system::System;
 use crate::wire::report::Record;
 
@@ -62,69 +62,26 @@ fn admit(owner: Option<u16>) -> bool {
     *count <= PER_SECOND
 }
 
-/// The faults of one device while one VM, or nobody, owned it.
-struct Count {
-    device: Option<DeviceId>,
-    vm: Option<u16>,
-    faults: u64,
-    last: (&'static str, u64),
-}
-
-/// Pairs of device and owner that are told apart; what does not fit is counted in the last one.
-const PAIRS: usize = 32;
-
-static COUNTS: Mutex<ArrayVec<Count, PAIRS>> = Mutex::new(ArrayVec::new_const());
-
-fn count(fault: &Fault) {
-    let vm = fault.owner.map(|owner| owner.index());
-    let mut counts = COUNTS.lock();
-    let last = (fault.record.kind.name(), fault.record.address);
-    let full = counts.is_full();
-    let same = |count: &&mut Count| (count.device, count.vm) == (fault.device, vm);
-    if let Some(known) = counts.iter_mut().find(same) {
-        (known.faults, known.last) = (known.faults.saturating_add(1), last);
-    } else if !full {
-        counts.push(Count { device: fault.device, vm, faults: 1, last });
-    } else if let Some(rest) = counts.last_mut() {
-        *rest = Count { device: None, vm: None, faults: rest.faults.saturating_add(1), last };
-    }
-}
-
-/// How many faults there were of a VM's devices.
-pub(crate) fn count_of(vm: u16) -> u64 {
-    let counts = COUNTS.lock();
-    counts.iter().filter(|count| count.vm == Some(vm)).map(|count| count.faults).sum()
-}
-
-/// How many faults there were of a device, whoever owned it.
-pub(crate) fn count_of_device(device: DeviceId) -> u64 {
-    let counts = COUNTS.lock();
-    counts.iter().filter(|count| count.device == Some(device)).map(|count| count.faults).sum()
-}
-
-/// Tells the operator how many faults there were, of which device and VM, and the last of each.
-pub(crate) fn tell_counts(system: &System) {
-    let mut index = 0;
+/// Shows the operator how many faults there were, of which device and VM, and the last of each.
+pub(crate) fn report_counts(system: &System) {
     // One at a time, so that nothing is written under the lock.
-    loop {
-        let line = COUNTS.lock().get(index).map(|c| (c.device, c.vm, c.faults, c.last));
-        let Some((device, vm, faults, (kind, address))) = line else { break };
-        let vm = vm.map_or("-", |vm| system.vm_name(vm));
-        match device {
+    for count in (0..).map_while(counts::at) {
+        let vm = count.vm.map_or("-", |vm| system.vm_name(vm));
+        match count.device {
             Some(device) => log::info!("device {}", Name(device)),
             None => log::info!("no device"),
         }
-        log::info!("  vm {vm}: {faults} faults, last {kind} of {address:#x}");
-        index = index.saturating_add(1);
+        let (kind, address) = count.last;
+        log::info!("  vm {vm}: {} faults, last {kind} of {address:#x}", count.faults);
     }
-    if index == 0 {
+    if counts::at(0).is_none() {
         log::info!("no faults");
     }
 }
 
 /// Empties the event queues and tells the operator. Runs on any core.
 pub(crate) fn drain(system: &System) {
-    let iommus = &system.iommus;
+    let iommus = &system.machine.iommus;
     for instance in iommus.instances() {
         // The interrupt comes when an empty queue gets a record: it must be left
         // empty. A stream that does not stop is contained by the driver.
@@ -134,7 +91,7 @@ pub(crate) fn drain(system: &System) {
                 log::warn!("SMMU {:#x}: events were lost", instance.phandle());
             }
             let lost = iommus.take_operator_faults(&mut |fault| {
-                count(fault);
+                counts::count(fault);
                 if admit(fault.owner.map(|owner| owner.index())) {
                     tell(fault, system);
                 }
@@ -148,7 +105,7 @@ pub(crate) fn drain(system: &System) {
         }
     }
     // What a guest's own tables did, it finds in its ring.
-    for service in system.units().iter().filter_map(|unit| unit.vm.service()) {
+    for service in system.vms().iter().filter_map(|built| built.vm.service()) {
         service.pump(&mut |_| {});
     }
 }

@@ -1,15 +1,15 @@
 //! What is in use now: frames, heap, identifiers.
 
 use crate::machine::heap;
-use crate::vms::system::System;
+use crate::machine::instances::Machine;
 use crate::wire::report::Record;
 
-/// Tells it.
-pub(crate) fn tell(system: &System) {
-    let used = system.frames.footprint();
-    let ids = system.iommus.footprint();
+/// Reports it.
+pub(crate) fn report(machine: &Machine) {
+    let used = machine.frames.footprint();
+    let ids = machine.iommus.footprint();
     let (heap, heap_total) = heap::usage();
-    let lpis = system.messages.get().and_then(Option::as_ref);
+    let lpis = machine.messages();
     let (lpis, routes) = lpis.map_or((0, 0), |m| (m.lpis().in_use(), m.routes()));
     log::info!("heap {heap} of {heap_total} bytes, {} frames free", used.free);
     Record::new("footprint")

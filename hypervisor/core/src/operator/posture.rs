@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use palisade_iommu::{Condition, DeviceId, Iommus, StreamState};
-use palisade_vm::passthrough::{Passthrough, PlainBook};
+use palisade_iommu::{Condition, DeviceId, StreamState};
 
 use crate::operator::faults;
+use crate::vms::system::System;
 use crate::wire::console;
 use crate::wire::report::Record;
 
@@ -58,20 +58,17 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Prints the table. `vm` names a VM by its index.
-pub(crate) fn print<'a>(
-    iommus: &Iommus,
-    book: &Passthrough,
-    plain: &PlainBook,
-    vm: &dyn Fn(u16) -> &'a str,
-) {
+/// Reports the table.
+pub(crate) fn report(system: &System) {
+    let machine = &system.machine;
+    let vm = |index: u16| system.vm_name(index);
     if !console::is_muxed() {
         log::info!("DMA posture:");
     }
-    let rows = book.rows();
+    let rows = machine.devices.rows();
     let row_of = |device: DeviceId| rows.iter().find(|row| row.address.number() == device.get());
     let mut shown = Vec::new();
-    for entry in iommus.posture() {
+    for entry in machine.iommus.posture() {
         for device in entry.devices {
             shown.push(device);
             // A device may be owned without being kept in: then its owner is not the stream's.
@@ -89,7 +86,7 @@ pub(crate) fn print<'a>(
             .send();
         }
     }
-    for function in book.buses().iter().flat_map(|bus| bus.topology.functions()) {
+    for function in machine.devices.buses().iter().flat_map(|bus| bus.topology.functions()) {
         let device = DeviceId::new(function.address.number());
         if !function.is_endpoint() || shown.contains(&device) {
             continue;
@@ -106,7 +103,7 @@ pub(crate) fn print<'a>(
         .send();
     }
     // Nothing stands before a device outside PCI.
-    for row in plain.rows() {
+    for row in machine.platform.rows() {
         let condition = match row.owner {
             Some(_) => Condition::Assigned,
             None if row.bus_master => Condition::Quarantined,

@@ -12,12 +12,11 @@ use palisade_hal::lock::Mutex;
 use palisade_pci::Address;
 use thiserror::Error;
 
-use crate::operator::devices;
-use crate::operator::faults;
-use crate::operator::footprint;
+use crate::operator::{counts, devices, faults, footprint, posture};
+use crate::vms::built::BuiltVm;
 use crate::vms::hotplug::{self, HotplugError};
+use crate::vms::rebuild::request_restart;
 use crate::vms::system::System;
-use crate::vms::unit::Unit;
 use crate::wire::console;
 use crate::wire::report::Record;
 
@@ -192,28 +191,29 @@ fn tell(line: &str, result: &Result<(), CommandError<'_>>) {
 
 fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), CommandError<'l>> {
     let find = |name: &'l str| {
-        let mut units = system.units().into_iter();
-        units.find(|unit| unit.vm.name() == name).ok_or(CommandError::NoVm(name))
+        let mut vms = system.vms().into_iter();
+        vms.find(|built| built.vm.name() == name).ok_or(CommandError::NoVm(name))
     };
     match command {
         Command::Help => log::info!("{COMMANDS}"),
-        Command::Vms => system.units().iter().for_each(|unit| log::info!("{}", Standing(unit))),
-        Command::Posture => system.tell_posture(),
-        Command::Faults => faults::tell_counts(system),
+        Command::Vms => system.vms().iter().for_each(|built| log::info!("{}", Standing(built))),
+        Command::Posture => posture::report(system),
+        Command::Faults => faults::report_counts(system),
         Command::Stats => {
-            system.units().iter().for_each(|unit| stats(unit));
-            devices::tell(system, true);
+            system.vms().iter().for_each(|built| stats(built));
+            devices::report(system, true);
         }
-        Command::Footprint => footprint::tell(system),
+        Command::Footprint => footprint::report(&system.machine),
         Command::Start { vm } => {
             let mut slots = system.slots().iter();
-            let slot = slots.find(|slot| slot.unit().vm.name() == vm);
-            if !slot.ok_or(CommandError::NoVm(vm))?.want(system) {
+            let slot = slots.find(|slot| slot.built().vm.name() == vm);
+            let slot = slot.ok_or(CommandError::NoVm(vm))?;
+            if !request_restart(system, slot) {
                 return Err(CommandError::NotEnded(vm));
             }
         }
         Command::Stop { vm } => {
-            if !find(vm)?.stop(system) {
+            if !find(vm)?.stop(&system.machine) {
                 return Err(CommandError::NotRunning(vm));
             }
         }
@@ -227,7 +227,7 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
 }
 
 /// One line about a VM.
-struct Standing<'u>(&'u Unit);
+struct Standing<'u>(&'u BuiltVm);
 
 impl fmt::Display for Standing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -243,12 +243,12 @@ impl fmt::Display for Standing<'_> {
 }
 
 /// The counters of a VM, for people and for the report.
-fn stats(unit: &Unit) {
-    log::info!("vm {}: {}", unit.vm.name(), Counts(unit));
-    unit.tell_counters();
+fn stats(built: &BuiltVm) {
+    log::info!("vm {}: {}", built.vm.name(), Counts(built));
+    built.report_counters();
 }
 
-struct Counts<'u>(&'u Unit);
+struct Counts<'u>(&'u BuiltVm);
 
 impl fmt::Display for Counts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,7 +256,7 @@ impl fmt::Display for Counts<'_> {
         for (cause, count) in palisade_vm::CAUSES.iter().zip(vm.counters().read()) {
             write!(f, "{cause} {count}, ")?;
         }
-        let faults = faults::count_of(vm.index() as u16);
+        let faults = counts::count_of(vm.index() as u16);
         let waited = self.0.waited();
         write!(f, "interrupts {}, faults {faults}, ", vm.vgic().raised())?;
         write!(f, "invalidations {}, {} us of waiting", waited.count, waited.micros)

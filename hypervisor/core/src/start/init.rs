@@ -12,31 +12,23 @@ use palisade_hal::machine::{BootInfo, MapKind};
 use palisade_hal::mmio::Mmio;
 use palisade_iommu::Iommus;
 use palisade_mem::Frames;
+use palisade_vm::passthrough::PlainBook;
+use spin::Once;
 
-use crate::machine::devicetree;
 use crate::machine::error::Error;
-use crate::machine::formats;
 use crate::machine::formats::Families;
-use crate::machine::heap;
-use crate::machine::interrupts;
-use crate::machine::memory;
-use crate::machine::messages;
-use crate::machine::pcie;
-use crate::machine::smmus;
-use crate::operator::faults;
-use crate::operator::footprint;
+use crate::machine::instances::Machine;
+use crate::machine::{devicetree, formats, heap, interrupts, memory, messages, pcie, smmus};
+use crate::operator::{dispatch, faults, footprint, posture};
 use crate::panic::context::{self, Context, Power};
 use crate::panic::provoke::provoke;
 use crate::start::secondaries;
-use crate::vms::bundle;
-use crate::vms::core_loop;
-use crate::vms::host;
+use crate::vms::build::build;
 use crate::vms::placement::Placement;
 use crate::vms::system::{self, System};
-use crate::vms::unit;
-use crate::wire::console;
-use crate::wire::logger;
+use crate::vms::{bundle, core_loop, host};
 use crate::wire::report::Record;
+use crate::wire::{console, logger};
 
 /// Exit status when the hypervisor could not come up.
 const FAILED: u32 = 1;
@@ -89,22 +81,33 @@ fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Re
     let iommus = Arc::new(Iommus::new(palisade_bundle::MAX_VMS as u16, 8));
     formats::register(families, &frames, &cpus, iommus.scope())?;
     smmus::bring_up(board, context.machine, &frames, &iommus);
-    let book = pcie::enumerate(board, context.machine);
-    pcie::announce(&book, &iommus);
-    let system = System::new(tree, board, frames, gic, cpus, iommus, book);
-    let system = system::publish(system);
-    interrupts::claim_all(system);
-    let cores = secondaries::start(system.board, context.machine);
+    let devices = pcie::enumerate(board, context.machine);
+    pcie::announce(&devices, &iommus);
+    let machine = Machine {
+        tree,
+        board,
+        frames,
+        gic,
+        cpus,
+        iommus,
+        devices,
+        platform: PlainBook::new(),
+        messages: Once::new(),
+    };
+    let system = system::publish(System::new(machine));
+    let machine = &system.machine;
+    interrupts::claim_all(machine);
+    let cores = secondaries::start(board, context.machine);
     log::info!("{} cores up", cores.len());
-    system.messages.call_once(|| messages::bring_up(system, context.machine, &cores));
+    machine.messages.call_once(|| messages::bring_up(machine, context.machine, &cores));
     match bundle::open(board, context.machine, &context.image, cores.len())? {
         Some(bundle) => run_bundle(system, bundle, &cores),
         None => log::info!("no bundle: there is nothing to run"),
     }
     faults::drain(system);
-    system.tell_posture();
-    host::tell_timing();
-    footprint::tell(system);
+    posture::report(system);
+    host::report_timing();
+    footprint::report(&system.machine);
     Ok(())
 }
 
@@ -113,15 +116,15 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
     system.set_names(bundle.entries().iter().map(|entry| entry.name).collect());
     bundle.entries().iter().for_each(|entry| console::add_vm(entry.name));
     let mut left = cores.iter().copied();
-    let seed = system.board.chosen.argument("palisade.seed");
-    let mut placement = Placement::new(system.frames.clone(), seed);
-    let mut units = Vec::new();
+    let seed = system.machine.board.chosen.argument("palisade.seed");
+    let mut placement = Placement::new(system.machine.frames.clone(), seed);
+    let mut vms = Vec::new();
     for (index, entry) in bundle.entries().iter().enumerate() {
         let built = match &entry.vm {
             Ok(vm) => {
                 placement.skip();
                 let own = left.by_ref().take(vm.vcpus).collect();
-                unit::build(system, vm, index, own)
+                build(&system.machine, vm, index, own)
             }
             Err(error) => {
                 bundle::refused(entry.name, index, error);
@@ -129,20 +132,19 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
             }
         };
         match built {
-            Ok(unit) => units.push(unit),
+            Ok(built) => vms.push(built),
             Err(error) => bundle::refused(entry.name, index, &error),
         }
     }
     drop(placement);
-    for unit in &units {
-        unit.tell("built", None);
-        unit.tell_ram();
+    for built in &vms {
+        built.report("built", None);
+        built.report_ram();
     }
-    system.tell_posture();
-    core_loop::set_left(units.len());
-    system.set_units(units);
-    system.units().iter().for_each(|unit| unit.boot(system));
-    core_loop::serve(system, 0);
+    posture::report(system);
+    system.set_vms(vms);
+    system.vms().iter().for_each(|built| built.boot(&system.machine));
+    core_loop::serve(system, 0, dispatch::interrupt);
 }
 
 fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {

@@ -6,11 +6,11 @@ use arrayvec::ArrayVec;
 use palisade_board::{BoardInfo, Cpu, EnableMethod};
 use palisade_gic::Gic;
 use palisade_hal::Deadline;
-
-use crate::vms::core_loop;
-use crate::vms::system;
 use palisade_hal::cpu::{self, Counter};
 use palisade_hal::machine::{Conduit, MAX_CPUS, Machine, MapKind, StartMethod};
+
+use crate::operator::dispatch;
+use crate::vms::{core_loop, system};
 
 /// A core that has not come up after this time never will, in microseconds.
 const PATIENCE: u64 = 500_000;
@@ -78,7 +78,7 @@ fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: u
 /// Where every core but the first enters.
 pub fn secondary(index: usize) -> ! {
     let Some(system) = system::get() else { stay() };
-    if let Err(error) = system.gic.init_cpu(index, cpu::affinity()) {
+    if let Err(error) = system.machine.gic.init_cpu(index, cpu::affinity()) {
         log::error!("core {index} stays idle: {error}");
         stay();
     }
@@ -87,9 +87,9 @@ pub fn secondary(index: usize) -> ! {
         online.store(true, Ordering::Release);
     }
     while !system.is_built() {
-        core_loop::nap(system);
+        core_loop::nap(system, dispatch::interrupt);
     }
-    core_loop::serve(system, index);
+    core_loop::serve(system, index, dispatch::interrupt);
     stay();
 }
 

@@ -8,7 +8,6 @@ use palisade_hal::cpu::Counter;
 use palisade_vm::Vm;
 use palisade_vm::vcpu::Host;
 
-use crate::machine::interrupts;
 use crate::panic::context;
 use crate::vms::system::System;
 use crate::wire::report::Record;
@@ -16,18 +15,25 @@ use crate::wire::report::Record;
 /// Ticks from the first instruction at EL2 to the first one of a guest; 0 before.
 static FIRST: AtomicU64 = AtomicU64::new(0);
 
+/// Handles an interrupt of the hypervisor's own; others it leaves alone. Handed down by whoever
+/// starts a core, since what they lead to stands above the VMs.
+pub(crate) type Dispatch = fn(&'static System, u32);
+
 /// What vCPUs run on.
-pub(crate) struct Hypervisor(pub(crate) &'static System);
+pub(crate) struct Hypervisor {
+    pub(crate) system: &'static System,
+    pub(crate) dispatch: Dispatch,
+}
 
 impl Host for Hypervisor {
     type Gic = AnyGic;
 
     fn gic(&self) -> &AnyGic {
-        &self.0.gic
+        &self.system.machine.gic
     }
 
     fn interrupt(&self, intid: u32) {
-        interrupts::handle(self.0, intid);
+        (self.dispatch)(self.system, intid);
     }
 
     fn entering(&self, _vm: &Vm, _vcpu: usize) {
@@ -39,8 +45,8 @@ impl Host for Hypervisor {
     }
 }
 
-/// Tells how long it took from the first instruction to a guest's first.
-pub(crate) fn tell_timing() {
+/// Reports how long it took from the first instruction to a guest's first.
+pub(crate) fn report_timing() {
     let ticks = FIRST.load(Ordering::Relaxed);
     if ticks != 0 {
         Record::new("timing")

@@ -13,11 +13,13 @@ use palisade_vm::passthrough::{Refusal, Request};
 use palisade_vm::pci::PciError;
 use thiserror::Error;
 
-use crate::machine::messages;
-use crate::vms::core_loop::Watch;
+use crate::operator::posture;
+use crate::vms::built::BuiltVm;
 use crate::vms::interface;
+use crate::vms::senders;
 use crate::vms::system::System;
-use crate::vms::unit::{self, Unit};
+use crate::vms::watch::Watch;
+use crate::vms::wires::wire;
 
 /// Why a device does not move.
 #[derive(Debug, Error)]
@@ -53,48 +55,49 @@ pub(crate) enum HotplugError {
 /// The VM does not have it, or it is not free afterwards.
 pub(crate) fn detach(
     system: &'static System,
-    unit: &Unit,
+    built: &BuiltVm,
     device: Address,
 ) -> Result<(), HotplugError> {
-    let _devices = unit.hold().ok_or(not_running(system, unit))?;
-    withdraw(system, unit, device)
+    let _devices = built.hold().ok_or(not_running(system, built))?;
+    withdraw(system, built, device)
 }
 
-fn not_running(system: &System, unit: &Unit) -> HotplugError {
-    HotplugError::NotRunning(system.vm_name(unit.vm.index() as u16))
+fn not_running(system: &System, built: &BuiltVm) -> HotplugError {
+    HotplugError::NotRunning(system.vm_name(built.vm.index() as u16))
 }
 
-fn withdraw(system: &'static System, unit: &Unit, device: Address) -> Result<(), HotplugError> {
-    let vm = unit.vm.index() as u16;
-    let rows = system.book.rows();
+fn withdraw(system: &'static System, built: &BuiltVm, device: Address) -> Result<(), HotplugError> {
+    let vm = built.vm.index() as u16;
+    let rows = system.machine.devices.rows();
     let own =
         |address: Address| rows.iter().find(|row| row.address == address && row.owner == Some(vm));
     if own(device).is_none() {
         return Err(HotplugError::NotOwned(device));
     }
-    let group = system.iommus.group_of(DeviceId::new(device.number())).ok();
+    let group = system.machine.iommus.group_of(DeviceId::new(device.number())).ok();
     let along = group.as_ref().map(|group| group.devices()).unwrap_or_default();
     let moves = |address: Address| {
         address == device || along.iter().any(|member| member.get() == address.number())
     };
-    let places = unit.pci.places();
+    let places = built.pci.places();
     for (_, guest) in places.iter().filter(|(address, _)| moves(*address)) {
-        unit.pci.remove(guest.bdf);
+        built.pci.remove(guest.bdf);
     }
     let watch = Watch::new(system);
-    let returned = system.book.take_back_device(vm, device, &system.iommus, &watch);
+    let returned =
+        system.machine.devices.take_back_device(vm, device, &system.machine.iommus, &watch);
     let bad = returned.iter().find(|one| one.condition != Condition::Free);
-    if let (Some(group), Some(service)) = (&group, unit.vm.service()) {
+    if let (Some(group), Some(service)) = (&group, built.vm.service()) {
         service.remove_group(group, group.condition() != Condition::Dead);
     }
     for (address, guest) in places.iter().filter(|(address, _)| moves(*address)) {
-        unit.vm.remove_sender(u32::from(guest.bdf));
+        built.vm.remove_sender(u32::from(guest.bdf));
         if let Some(line) = own(*address).and_then(|row| row.wire) {
-            unwire(system, unit, line);
+            unwire(system, built, line);
         }
     }
-    unit.vm.kick_pending(&system.gic);
-    system.tell_posture();
+    built.vm.kick_pending(&system.machine.gic);
+    posture::report(system);
     match bad {
         Some(one) => Err(HotplugError::NotFree { device: one.address, condition: one.condition }),
         None => Ok(()),
@@ -102,16 +105,16 @@ fn withdraw(system: &'static System, unit: &Unit, device: Address) -> Result<(),
 }
 
 /// Switches a wire off and forgets what the guest had not answered.
-fn unwire(system: &System, unit: &Unit, line: u32) {
+fn unwire(system: &System, built: &BuiltVm, line: u32) {
     if line < FIRST_SPI {
         return;
     }
-    if let Err(error) = system.gic.set_enabled(line, false) {
+    if let Err(error) = system.machine.gic.set_enabled(line, false) {
         log::error!("interrupt {line}: {error}");
     }
-    let linked = unit.vm.vgic().linked(line);
-    if let Some(owed) = linked.and_then(|intid| unit.vm.vgic().unlink(intid)) {
-        system.gic.deactivate(Ack::from_raw(owed));
+    let linked = built.vm.vgic().linked(line);
+    if let Some(owed) = linked.and_then(|intid| built.vm.vgic().unlink(intid)) {
+        system.machine.gic.deactivate(Ack::from_raw(owed));
     }
 }
 
@@ -122,12 +125,12 @@ fn unwire(system: &System, unit: &Unit, line: u32) {
 /// Whatever keeps it from being the VM's; it is nobody's then.
 pub(crate) fn assign(
     system: &'static System,
-    unit: &Unit,
+    built: &BuiltVm,
     device: Address,
     guest: u16,
 ) -> Result<(), HotplugError> {
-    let _devices = unit.hold().ok_or(not_running(system, unit))?;
-    if unit.pci.places().iter().any(|(_, other)| other.bdf == guest) {
+    let _devices = built.hold().ok_or(not_running(system, built))?;
+    if built.pci.places().iter().any(|(_, other)| other.bdf == guest) {
         return Err(PciError::Taken(guest).into());
     }
     let place = Requester { segment: device.segment(), bdf: device.requester() };
@@ -135,35 +138,36 @@ pub(crate) fn assign(
         place: Place::Pci(place),
         guest,
         no_reset: false,
-        settle_ms: system.book.settle_ms(device),
+        settle_ms: system.machine.devices.settle_ms(device),
         ats_trusted: false,
         stalls: false,
     };
-    let vm = unit.vm.index() as u16;
+    let vm = built.vm.index() as u16;
     let request = Request { vm, devices: &[wanted], no_isolation: false };
-    let domain = unit.vm.memory().domain();
-    let assigned = system.book.assign(&request, domain, &system.iommus, &Counter)?;
+    let domain = built.vm.memory().domain();
+    let assigned =
+        system.machine.devices.assign(&request, domain, &system.machine.iommus, &Counter)?;
     for one in &assigned {
         let added = (|| {
-            if let Some(service) = unit.vm.service() {
-                service.add_device(interface::device(system, one)?);
+            if let Some(service) = built.vm.service() {
+                service.add_device(interface::device(&system.machine, one)?);
             }
-            for sender in messages::senders(&system.board.pcie, core::slice::from_ref(one)) {
-                unit.vm.add_sender(sender);
+            for sender in senders::of(&system.machine.board.pcie, core::slice::from_ref(one)) {
+                built.vm.add_sender(sender);
             }
-            unit::wire(system, &unit.vm, one);
-            Ok(unit.pci.add(&one.topology, one.guest)?)
+            wire(&system.machine, &built.vm, one);
+            Ok(built.pci.add(&one.topology, one.guest)?)
         })();
         if let Err(error) = added {
-            unit.vm.remove_sender(u32::from(guest));
+            built.vm.remove_sender(u32::from(guest));
             if let Some((line, _)) = one.wire {
-                unwire(system, unit, line.intid);
+                unwire(system, built, line.intid);
             }
-            let _ = withdraw(system, unit, device);
+            let _ = withdraw(system, built, device);
             return Err(error);
         }
     }
-    system.tell_posture();
+    posture::report(system);
     Ok(())
 }
 
@@ -172,7 +176,7 @@ pub(crate) fn assign(
 /// # Errors
 /// It is a VM's, cannot be reset, or is not free afterwards.
 pub(crate) fn reset(system: &'static System, device: Address) -> Result<(), HotplugError> {
-    if system.book.reset_unowned(device, &system.iommus, &Counter)? {
+    if system.machine.devices.reset_unowned(device, &system.machine.iommus, &Counter)? {
         return Ok(());
     }
     Err(HotplugError::NotFree { device, condition: Condition::Quarantined })

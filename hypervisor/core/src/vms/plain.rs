@@ -8,9 +8,9 @@ use palisade_bundle::{Place, Vm as Manifest};
 use palisade_vm::Vm;
 use palisade_vm::passthrough::{PlainSet, no_stalls};
 
+use crate::machine::instances::Machine;
 use crate::machine::interrupts;
-use crate::vms::system::System;
-use crate::vms::unit::BuildError;
+use crate::vms::refusal::BuildError;
 
 /// Gives a VM its devices by path: maps their registers and forwards their interrupts.
 ///
@@ -18,16 +18,16 @@ use crate::vms::unit::BuildError;
 /// The first device that is not there or is refused. What was claimed is given back with the
 /// rest of the VM.
 pub(crate) fn assign(
-    system: &'static System,
+    machine: &'static Machine,
     manifest: &Manifest<'static>,
     vm: &Vm,
 ) -> Result<PlainSet<'static>, BuildError> {
     let mut devices: Vec<PlainDevice<'static>> = Vec::new();
     for device in &manifest.devices {
         if let Place::Path(path) = device.place {
-            let found = system.tree.device(path, system.board.gic.phandle)?;
+            let found = machine.tree.device(path, machine.board.gic.phandle)?;
             if device.stalls {
-                return Err(no_stalls(&found, path, &system.iommus).into());
+                return Err(no_stalls(&found, path, &machine.iommus).into());
             }
             devices.push(found);
         }
@@ -37,16 +37,16 @@ pub(crate) fn assign(
     }
     // As the VM itself they stay until power-off.
     let devices: &'static [PlainDevice<'static>] = Box::leak(devices.into_boxed_slice());
-    let own = own(system.board);
+    let own = own(machine.board);
     let index = vm.index() as u16;
-    let set = system.plain.assign(index, devices, &own, manifest.no_dma_isolation)?;
+    let set = machine.platform.assign(index, devices, &own, manifest.no_dma_isolation)?;
     for window in &set.windows {
         vm.memory().map_device(window.ipa, window.pa, window.bytes)?;
     }
     let core = vm.cores().first().copied().unwrap_or(0);
     for (wire, guest) in set.devices.iter().flat_map(|device| &device.wires) {
         vm.vgic().link(*guest, wire.intid);
-        interrupts::forward(&system.gic, *wire, core, vm.name());
+        interrupts::forward(&machine.gic, *wire, core, vm.name());
     }
     for device in &set.devices {
         if let Some(reason) = device.device.bus_master {

@@ -1,60 +1,32 @@
-//! What the hypervisor owns, once it is up.
+//! The VMs of the machine: their places, their names, how many have not ended.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
-use palisade_board::BoardInfo;
 use palisade_bundle::MAX_VMS;
-use palisade_fdt::Tree;
-use palisade_gic::{AnyGic, Gic, KICK_SGI};
-use palisade_iommu::Iommus;
-use palisade_mem::{Agent, Frames};
-use palisade_vm::its::Messages;
-use palisade_vm::passthrough::{Passthrough, PlainBook};
 use spin::Once;
 
-use crate::operator::posture;
-use crate::operator::prompt;
+use crate::machine::instances::Machine;
+use crate::vms::built::BuiltVm;
 use crate::vms::slot::Slot;
-use crate::vms::unit::Unit;
-use crate::wire::mux;
 
-/// The instances of everything there is one of.
+/// The machine with its VMs.
 pub(crate) struct System {
-    pub(crate) tree: &'static Tree<'static>,
-    pub(crate) board: &'static BoardInfo<'static>,
-    pub(crate) frames: Arc<Frames>,
-    pub(crate) gic: AnyGic,
-    /// The voice of the CPUs' stage-2 TLBs.
-    pub(crate) cpus: Arc<Agent>,
-    pub(crate) iommus: Arc<Iommus>,
-    /// Who owns which device.
-    pub(crate) book: Passthrough,
-    /// The same, for devices by device tree path.
-    pub(crate) plain: PlainBook,
-    /// The machine's messages, where there is an ITS.
-    pub(crate) messages: Once<Option<Arc<Messages>>>,
+    pub(crate) machine: Machine,
     slots: Once<Vec<Slot>>,
     names: Once<Vec<&'static str>>,
+    /// VMs that have not ended.
+    left: AtomicUsize,
 }
 
 static SYSTEM: Once<System> = Once::new();
 
 impl System {
     /// A system without VMs.
-    pub(crate) fn new(
-        tree: &'static Tree<'static>,
-        board: &'static BoardInfo<'static>,
-        frames: Arc<Frames>,
-        gic: AnyGic,
-        cpus: Arc<Agent>,
-        iommus: Arc<Iommus>,
-        book: Passthrough,
-    ) -> Self {
-        let (messages, slots, names) = (Once::new(), Once::new(), Once::new());
-        let plain = PlainBook::new();
-        Self { tree, board, frames, gic, cpus, iommus, book, plain, messages, slots, names }
+    pub(crate) const fn new(machine: Machine) -> Self {
+        Self { machine, slots: Once::new(), names: Once::new(), left: AtomicUsize::new(0) }
     }
 
     /// The places of the VMs that were built; none before that.
@@ -63,8 +35,8 @@ impl System {
     }
 
     /// The VMs as they are now, ended ones included.
-    pub(crate) fn units(&self) -> ArrayVec<Arc<Unit>, MAX_VMS> {
-        self.slots().iter().take(MAX_VMS).map(Slot::unit).collect()
+    pub(crate) fn vms(&self) -> ArrayVec<Arc<BuiltVm>, MAX_VMS> {
+        self.slots().iter().take(MAX_VMS).map(Slot::built).collect()
     }
 
     /// Whether the VMs are built, however many there are.
@@ -73,9 +45,10 @@ impl System {
     }
 
     /// Publishes the VMs; the other cores wait for it.
-    pub(crate) fn set_units(&self, units: Vec<Unit>) {
-        self.slots.call_once(|| units.into_iter().map(Slot::new).collect());
-        self.wake_all();
+    pub(crate) fn set_vms(&self, vms: Vec<BuiltVm>) {
+        self.left.store(vms.len(), Ordering::Release);
+        self.slots.call_once(|| vms.into_iter().map(Slot::new).collect());
+        self.machine.wake_all();
     }
 
     /// Publishes the names of all VMs of the manifest, refused ones included.
@@ -88,28 +61,21 @@ impl System {
         self.names.get().and_then(|names| names.get(usize::from(index))).copied().unwrap_or("-")
     }
 
-    /// Prints the DMA posture.
-    pub(crate) fn tell_posture(&self) {
-        posture::print(&self.iommus, &self.book, &self.plain, &|vm| self.vm_name(vm));
+    /// Whether every VM has ended.
+    pub(crate) fn all_ended(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Has every core look at its orders.
-    pub(crate) fn wake_all(&self) {
-        for core in 0..palisade_hal::machine::MAX_CPUS.min(self.board.cpus.len()) {
-            self.gic.send_sgi(core, KICK_SGI);
-        }
+    /// One more VM is to end; false if all have, and the machine goes off.
+    pub(crate) fn one_more(&self) -> bool {
+        let more = |left: usize| if left == 0 { None } else { left.checked_add(1) };
+        self.left.try_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// A byte that came in on the wire: for the operator's prompt, or the VM whose channel it is.
-    pub(crate) fn input(&'static self, channel: u8, byte: u8) {
-        if channel == mux::LOG {
-            return prompt::key(self, byte);
-        }
-        let Some(vm) = channel.checked_sub(mux::FIRST_VM) else { return };
-        if let Some(unit) = self.units().iter().find(|unit| unit.vm.index() == usize::from(vm)) {
-            // What the guest does not take in time is lost, as on a real line.
-            unit.vm.input(&[byte], &self.gic);
-        }
+    /// One VM is over.
+    pub(crate) fn one_less(&self) {
+        self.left.fetch_sub(1, Ordering::AcqRel);
+        self.machine.wake_all();
     }
 }
 

@@ -1,0 +1,27 @@
+//! What the hypervisor's own interrupts, and the bytes on its wire, lead to.
+
+use crate::machine::interrupts::{self, Own};
+use crate::operator::{faults, prompt};
+use crate::vms::system::System;
+use crate::wire::{console, mux};
+
+/// Handles interrupt `intid`, if it is one of the hypervisor's own lines.
+pub(crate) fn interrupt(system: &'static System, intid: u32) {
+    match interrupts::owner_of(system.machine.board, intid) {
+        Some(Own::Uart) => console::poll(|channel, byte| input(system, channel, byte)),
+        Some(Own::Smmu) => faults::drain(system),
+        None => {}
+    }
+}
+
+/// A byte that came in on the wire: for the operator's prompt, or the VM whose channel it is.
+fn input(system: &'static System, channel: u8, byte: u8) {
+    if channel == mux::LOG {
+        return prompt::key(system, byte);
+    }
+    let Some(vm) = channel.checked_sub(mux::FIRST_VM) else { return };
+    if let Some(built) = system.vms().iter().find(|built| built.vm.index() == usize::from(vm)) {
+        // What the guest does not take in time is lost, as on a real line.
+        built.vm.input(&[byte], &system.machine.gic);
+    }
+}

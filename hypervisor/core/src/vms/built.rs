@@ -1,0 +1,173 @@
+//! A VM with everything that is its: memory, devices, images.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use palisade_bundle::Vm as Manifest;
+use palisade_gic::{FIRST_SPI, Gic};
+use palisade_hal::cpu::Counter;
+use palisade_hal::lock::{Mutex, MutexGuard};
+use palisade_iommu::{Owner, Waited};
+use palisade_vm::load::Boot;
+use palisade_vm::passthrough::PlainSet;
+use palisade_vm::pci::PciHost;
+use palisade_vm::{CAUSES, Life, Vm};
+
+use crate::machine::instances::Machine;
+use crate::operator::counts;
+use crate::vms::images;
+use crate::wire::report::Record;
+
+/// A VM that was built.
+pub(crate) struct BuiltVm {
+    pub(crate) vm: Vm,
+    manifest: &'static Manifest<'static>,
+    plain: PlainSet<'static>,
+    boot: Boot,
+    pub(crate) owner: Owner,
+    pub(crate) pci: Arc<PciHost>,
+    /// Everything was taken from it.
+    gone: AtomicBool,
+    /// Held while its devices change; true once nothing may change any more.
+    closed: Mutex<bool>,
+}
+
+impl BuiltVm {
+    /// A VM whose devices are attached and whose images are loaded.
+    pub(crate) const fn new(
+        vm: Vm,
+        manifest: &'static Manifest<'static>,
+        plain: PlainSet<'static>,
+        boot: Boot,
+        owner: Owner,
+        pci: Arc<PciHost>,
+    ) -> Self {
+        let (gone, closed) = (AtomicBool::new(false), Mutex::new(false));
+        Self { vm, manifest, plain, boot, owner, pci, gone, closed }
+    }
+
+    /// What the bundle says of it.
+    pub(crate) fn manifest(&self) -> &'static Manifest<'static> {
+        self.manifest
+    }
+
+    /// Starts the first vCPU.
+    pub(crate) fn boot(&self, machine: &Machine) {
+        let boot = self.boot;
+        self.report("started", None);
+        self.vm.boot(boot.entry, boot.tree, &machine.gic);
+    }
+
+    /// Loads the images anew and starts the first vCPU; returns whether that went well.
+    pub(crate) fn restart(&self, machine: &Machine) -> bool {
+        let _devices = self.closed.lock();
+        // Its devices stay its own, but not what its last kernel made of them.
+        self.pci.reset();
+        if let Some(service) = self.vm.service() {
+            service.reset();
+        }
+        if let Err(error) = machine.devices.reset(self.vm.index() as u16, &Counter) {
+            log::error!("device {error}");
+            return false;
+        }
+        if !self.vm.rebuild() || images::load(self.manifest, &self.vm, &self.plain).is_err() {
+            return false;
+        }
+        self.boot(machine);
+        true
+    }
+
+    /// Ends it from outside, as if it had switched itself off; its own first core then takes
+    /// everything from it. False if it had ended before, or is starting anew just now.
+    pub(crate) fn stop(&self, machine: &Machine) -> bool {
+        if self.ended() {
+            return false;
+        }
+        self.vm.stop(&machine.gic);
+        true
+    }
+
+    /// Keeps its devices as they are, but for what the caller does; none if it does not run.
+    /// Lock order: before the book of devices.
+    pub(crate) fn hold(&self) -> Option<MutexGuard<'_, bool>> {
+        let closed = self.closed.lock();
+        (!*closed && self.vm.life() == Life::Running).then_some(closed)
+    }
+
+    /// Nothing comes to it or leaves it from now on but by the core that ends it.
+    pub(crate) fn close(&self) {
+        *self.closed.lock() = true;
+    }
+
+    /// Reports where the VM stands.
+    pub(crate) fn report(&self, state: &str, error: Option<&str>) {
+        log::info!("vm {}: {state}", self.vm.name());
+        Record::new("vm")
+            .text("name", self.vm.name())
+            .number("index", self.vm.index() as u64)
+            .text("state", state)
+            .maybe_text("error", error)
+            .send();
+    }
+
+    /// Invalidations for it, by the hypervisor and by itself, and how long they took.
+    pub(crate) fn waited(&self) -> Waited {
+        let own = self.vm.service().map(|service| service.waits().read()).unwrap_or_default();
+        self.vm.memory().domain().waits().read() + own
+    }
+
+    /// Reports how often its vCPUs came out, by cause, how many interrupts they took, how often its
+    /// devices did what they may not, and what was invalidated for it.
+    pub(crate) fn report_counters(&self) {
+        let record = Record::new("counters").text("vm", self.vm.name());
+        let exits = CAUSES.iter().zip(self.vm.counters().read());
+        let waited = self.waited();
+        exits
+            .fold(record, |record, (cause, count)| record.number(cause, u64::from(count)))
+            .number("interrupts", self.vm.vgic().raised())
+            .number("faults", counts::count_of(self.vm.index() as u16))
+            .number("invalidations", waited.count.into())
+            .number("sync_wait_us", waited.micros)
+            .send();
+    }
+
+    /// Reports where its RAM is.
+    pub(crate) fn report_ram(&self) {
+        for region in self.vm.memory().regions() {
+            if region.kind.is_ram() {
+                Record::new("ram")
+                    .text("vm", self.vm.name())
+                    .address("ipa", region.ipa.get())
+                    .address("pa", region.pa.get())
+                    .number("size", region.bytes)
+                    .send();
+            }
+        }
+    }
+
+    /// Whether it has ended, perhaps to start anew.
+    pub(crate) fn ended(&self) -> bool {
+        !matches!(self.vm.life(), Life::Built | Life::Running)
+    }
+
+    /// Whether everything was taken from it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Everything was taken from it.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Switches its devices' wires off.
+    pub(crate) fn unwire(&self, machine: &Machine) {
+        for line in self.vm.vgic().linked_physical() {
+            if line >= FIRST_SPI
+                && let Err(error) = machine.gic.set_enabled(line, false)
+            {
+                log::error!("interrupt {line}: {error}");
+            }
+        }
+    }
+}

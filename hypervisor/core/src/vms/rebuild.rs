@@ -1,0 +1,58 @@
+//! Starting a VM that has ended.
+
+use alloc::sync::Arc;
+
+use palisade_hal::Deadline;
+use palisade_hal::cpu::Counter;
+
+use crate::operator::posture;
+use crate::vms::build::build;
+use crate::vms::bundle;
+use crate::vms::slot::Slot;
+use crate::vms::system::System;
+
+/// Others that still look at an ended VM after this time hold on to it for good, in microseconds.
+const PATIENCE: u64 = 5_000_000;
+
+/// Asks the VM's first core to rebuild and start it. False if it has not ended, that was asked for
+/// already, or the machine is about to go off.
+pub(crate) fn request_restart(system: &System, slot: &Slot) -> bool {
+    if !slot.built().is_gone() || !slot.request() {
+        return false;
+    }
+    if !system.one_more() {
+        slot.close_request();
+        return false;
+    }
+    system.machine.wake_all();
+    true
+}
+
+/// Builds the VM again and starts it. When that fails, the ended one stays.
+pub(crate) fn rebuild(system: &'static System, slot: &Slot) {
+    let old = slot.built();
+    let (manifest, index) = (old.manifest(), old.vm.index());
+    drop(old);
+    // Its other cores are on their way out; what they hold is to be given back first.
+    if !Deadline::after(&Counter, PATIENCE).wait(&Counter, || slot.is_alone()) {
+        log::warn!("vm {}: what it was is still in use", manifest.name);
+    }
+    match build(&system.machine, manifest, index, slot.cores().to_vec()) {
+        Ok(built) => {
+            let built = Arc::new(built);
+            built.report("built", None);
+            built.report_ram();
+            posture::report(system);
+            slot.replace(built.clone());
+            slot.close_request();
+            built.boot(&system.machine);
+            // Its other cores.
+            system.machine.wake_all();
+        }
+        Err(error) => {
+            bundle::refused(manifest.name, index, &error);
+            slot.close_request();
+            system.one_less();
+        }
+    }
+}
