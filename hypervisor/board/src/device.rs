@@ -25,6 +25,8 @@ pub struct PlainDevice<'a> {
     pub streams: ArrayVec<(u32, u32), 4>,
     /// Enabled devices whose registers share a page of 4 KiB with its own.
     pub neighbours: ArrayVec<ArrayString<MAX_DEVICE_PATH>, 8>,
+    /// Enabled devices that pull one of its interrupt lines too.
+    pub line_sharers: ArrayVec<ArrayString<MAX_DEVICE_PATH>, 8>,
 }
 
 /// Why a device must be taken for one that accesses memory by itself.

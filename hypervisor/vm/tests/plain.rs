@@ -1,12 +1,16 @@
 //! Devices by device tree path: what is refused, and where the guest sees the rest.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayString;
 use palisade_board::{BusMaster, Interrupt, PlainDevice, Range, Trigger};
 use palisade_iommu::fake::{FakeDriver, registration};
 use palisade_iommu::{Capabilities, IommuDriver, Iommus, StallModel};
 use palisade_vm::layout::{PLAIN, PLAIN_INTID};
 use palisade_vm::load::TreeWriter;
-use palisade_vm::passthrough::{PlainBook, PlainRefusal, describe_plain, no_stalls};
+use palisade_vm::passthrough::{
+    Held, Holder, LineBook, PlainBook, PlainRefusal, describe_plain, no_stalls,
+};
 
 fn range(base: u64, size: u64) -> Range {
     Range::new(base, size).expect("range")
@@ -26,6 +30,7 @@ fn device(name: &str, registers: &[(u64, u64)], intids: &[u32]) -> PlainDevice<'
         bus_master: None,
         streams: [].into_iter().collect(),
         neighbours: [].into_iter().collect(),
+        line_sharers: [].into_iter().collect(),
     }
 }
 
@@ -40,7 +45,7 @@ fn own() -> [Range; 3] {
 
 #[test]
 fn a_device_is_seen_in_pages_of_its_own() {
-    let book = PlainBook::new();
+    let book = PlainBook::new(Arc::default());
     let devices = [timer(), device("/soc/gpio@7e200000", &[(0xfe20_00b4, 0x20)], &[145])];
     let set = book.assign(0, &devices, &own(), false).expect("harmless");
     let windows: Vec<_> = set.windows.iter().map(|w| (w.ipa.get(), w.pa.get(), w.bytes)).collect();
@@ -65,7 +70,7 @@ fn a_device_is_seen_in_pages_of_its_own() {
 
 #[test]
 fn bus_masters_take_the_explicit_words() {
-    let book = PlainBook::new();
+    let book = PlainBook::new(Arc::default());
     let mut dma = device("/soc/dma@7e007000", &[(0xfe00_7000, 0xb00)], &[112]);
     dma.bus_master = Some(BusMaster::DmaEngine);
     let devices = [timer(), dma];
@@ -92,7 +97,7 @@ fn bus_masters_take_the_explicit_words() {
 
 #[test]
 fn pages_are_not_shared_between_owners() {
-    let book = PlainBook::new();
+    let book = PlainBook::new(Arc::default());
     let mut aux = device("/soc/aux@7e215000", &[(0xfe21_5000, 8)], &[]);
     aux.neighbours.push(path("/soc/serial@7e215040"));
     let mut uart = device("/soc/serial@7e215040", &[(0xfe21_5040, 0x40)], &[125]);
@@ -112,7 +117,7 @@ fn pages_are_not_shared_between_owners() {
 
 #[test]
 fn what_the_hypervisor_uses_is_not_to_be_had() {
-    let book = PlainBook::new();
+    let book = PlainBook::new(Arc::default());
     for (name, base) in [("/soc/serial@7e201000", 0xfe20_1800), ("/memory@0", 0x1000_0000)] {
         let devices = [device(name, &[(base, 0x100)], &[])];
         let refusal = book.assign(0, &devices, &own(), true).expect_err("refused");
@@ -155,4 +160,93 @@ fn a_device_that_may_stall_is_refused_with_the_reason() {
             format!("device /soc/timer@7e003000: cannot stall: {reason}")
         );
     }
+}
+
+#[test]
+fn an_interrupt_has_one_owner() {
+    let lines = Arc::new(LineBook::new());
+    let book = PlainBook::new(lines.clone());
+    let first = [device("/soc/a@7e003000", &[(0xfe00_3000, 0x1000)], &[96, 97])];
+    let second = [
+        device("/soc/c@7e005000", &[(0xfe00_5000, 0x1000)], &[98]),
+        device("/soc/b@7e004000", &[(0xfe00_4000, 0x1000)], &[97]),
+    ];
+    book.assign(0, &first, &own(), false).expect("free");
+    let refusal = book.assign(1, &second, &own(), false).expect_err("97 is VM 0's");
+    let held = Held { intid: 97, holder: Holder::Vm(0) };
+    assert_eq!(refusal, PlainRefusal::Line { path: "/soc/b@7e004000", held });
+    assert_eq!(refusal.to_string(), "device /soc/b@7e004000: its interrupt 97 is VM 0's already");
+    assert_eq!(book.rows().len(), 1, "all or none");
+    assert_eq!(lines.holder(98), None, "all or none");
+    // The owner itself does not get it twice either: its guest has one number for it.
+    assert!(book.assign(0, &second, &own(), false).is_err());
+    book.take_back(0);
+    assert_eq!(lines.holder(96), None);
+    book.assign(1, &second, &own(), false).expect("97 is free again");
+    assert_eq!(lines.holder(97), Some(Holder::Vm(1)));
+}
+
+#[test]
+fn the_hypervisors_own_interrupts_are_not_to_be_had() {
+    let lines = Arc::new(LineBook::new());
+    lines.reserve(33, "UART");
+    lines.reserve(106, "SMMU");
+    // Where a tree names one line twice it stays the hypervisor's.
+    lines.reserve_wire(33);
+    assert!(!lines.give_wire(0, 33));
+    let book = PlainBook::new(lines);
+    for (intid, what) in [
+        (33, "is the hypervisor's own (UART)"),
+        (106, "is the hypervisor's own (SMMU)"),
+        (27, "is the hypervisor's own (private to each core)"),
+    ] {
+        let devices = [device("/soc/a@7e003000", &[(0xfe00_3000, 0x1000)], &[96, intid])];
+        let refusal = book.assign(0, &devices, &own(), true).expect_err("refused");
+        assert_eq!(
+            refusal.to_string(),
+            format!("device /soc/a@7e003000: its interrupt {intid} {what}")
+        );
+        assert!(book.rows().is_empty());
+    }
+}
+
+#[test]
+fn a_pcie_hosts_wire_goes_to_its_devices_only() {
+    let lines = Arc::new(LineBook::new());
+    lines.reserve_wire(35);
+    let book = PlainBook::new(lines.clone());
+    let devices = [device("/soc/a@7e003000", &[(0xfe00_3000, 0x1000)], &[35])];
+    let held = |holder| Held { intid: 35, holder };
+    let path = "/soc/a@7e003000";
+    assert_eq!(
+        book.assign(0, &devices, &own(), true).expect_err("refused"),
+        PlainRefusal::Line { path, held: held(Holder::PcieHost) }
+    );
+    assert!(lines.give_wire(1, 35));
+    assert!(!lines.give_wire(2, 35), "it has one owner");
+    assert!(!lines.give_wire(1, 36), "no host's wire");
+    // What a VM's devices by path give back is not its PCI devices' wire.
+    lines.return_all(1);
+    assert_eq!(lines.holder(35), Some(Holder::Vm(1)));
+    lines.return_wire(35);
+    assert_eq!(lines.holder(35), Some(Holder::PcieHost));
+}
+
+#[test]
+fn devices_on_one_line_go_together() {
+    let mut one = device("/soc/i2c@7e205000", &[(0xfe20_5000, 0x200)], &[149]);
+    one.line_sharers.push(path("/soc/i2c@7e804000"));
+    let mut other = device("/soc/i2c@7e804000", &[(0xfe80_4000, 0x1000)], &[149]);
+    other.line_sharers.push(path("/soc/i2c@7e205000"));
+    let both = [one, other];
+    let book = PlainBook::new(Arc::default());
+    let refusal = book.assign(0, &both[..1], &own(), false).expect_err("refused");
+    assert_eq!(
+        refusal.to_string(),
+        "device /soc/i2c@7e205000: shares an interrupt with /soc/i2c@7e804000, which the VM does \
+         not have"
+    );
+    let set = book.assign(0, &both, &own(), false).expect("together");
+    let numbers: Vec<u32> = set.devices.iter().flat_map(|d| &d.wires).map(|(_, n)| *n).collect();
+    assert_eq!(numbers, [PLAIN_INTID, PLAIN_INTID], "one line, one number in the guest");
 }

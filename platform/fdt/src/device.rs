@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use palisade_board::text::before;
-use palisade_board::{BusMaster, PlainDevice, Range};
+use palisade_board::{BusMaster, Interrupt, PlainDevice, Range};
 
 use crate::error::Error;
 use crate::tree::{Node, Tree, Visit};
@@ -49,7 +49,7 @@ impl<'a> Tree<'a> {
         node.registers(&mut |range| {
             registers.try_push(range).map_err(|_| node.too_many("register ranges"))
         })?;
-        let mut interrupts = ArrayVec::new();
+        let mut interrupts: ArrayVec<Interrupt, 16> = ArrayVec::new();
         node.interrupts(self, gic, &mut |interrupt| {
             interrupts.try_push(interrupt).map_err(|_| node.too_many("interrupts"))
         })?;
@@ -58,7 +58,7 @@ impl<'a> Tree<'a> {
         while let (Some(smmu), Some(stream)) = (cells.u32(), cells.u32()) {
             streams.try_push((smmu, stream)).map_err(|_| node.too_many("streams"))?;
         }
-        let mut neighbours = ArrayVec::new();
+        let (mut neighbours, mut line_sharers) = (ArrayVec::new(), ArrayVec::new());
         let own = node.path();
         self.visit(&mut |other| {
             if !other.enabled() {
@@ -70,7 +70,16 @@ impl<'a> Tree<'a> {
                 shares |= registers.iter().any(|own: &Range| share_page(own, &range));
                 Ok(())
             });
+            let mut pulls = false;
+            // What does not lead to the GIC pulls no line of it.
+            let _ = other.interrupts(self, gic, &mut |line| {
+                pulls |= interrupts.iter().any(|own| own.intid == line.intid);
+                Ok(())
+            });
             let path = other.path();
+            if pulls && path != own {
+                line_sharers.try_push(path).map_err(|_| node.too_many("devices on its lines"))?;
+            }
             if shares && path != own {
                 neighbours.try_push(path).map_err(|_| node.too_many("neighbours in its pages"))?;
             }
@@ -84,6 +93,7 @@ impl<'a> Tree<'a> {
             bus_master: bus_master(&node),
             streams,
             neighbours,
+            line_sharers,
         })
     }
 }

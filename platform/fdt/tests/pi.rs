@@ -199,7 +199,7 @@ fn bus_masters_are_told_apart() {
 }
 
 #[test]
-fn who_shares_a_page_is_named() {
+fn who_shares_a_page_or_a_line_is_named() {
     let blob = pi(0xe0);
     let tree = Tree::new(&blob).expect("valid");
     let neighbours = |name: &str| {
@@ -209,6 +209,11 @@ fn who_shares_a_page_is_named() {
     assert_eq!(neighbours("aux@7e215000"), ["/soc/serial@7e215040"]);
     assert_eq!(neighbours("serial@7e215040"), ["/soc/aux@7e215000"]);
     assert_eq!(neighbours("timer@7e003000"), [] as [&str; 0]);
+    let thing = tree.device("/soc/thing@7e400000", 1).expect("there");
+    let sharers: Vec<_> = thing.line_sharers.iter().map(ToString::to_string).collect();
+    assert_eq!(sharers, ["/soc/outside@10000000"], "SPI 70 is both devices'");
+    let timer = tree.device("/soc/timer@7e003000", 1).expect("there");
+    assert!(timer.line_sharers.is_empty());
     let timer = tree.device("/soc/timer@7e003000", 1).map(|device| device.compatible);
     assert_eq!(timer.expect("there"), b"brcm,bcm2835-system-timer\0");
 }

@@ -8,6 +8,7 @@ use palisade_gic::v3::GicV3;
 use palisade_gic::{AnyGic, Gic};
 use palisade_hal::machine::{Machine as Firmware, MapKind};
 use palisade_hal::mmio::Mmio;
+use palisade_vm::passthrough::LineBook;
 
 use crate::machine::error::Error;
 use crate::machine::instances::Machine;
@@ -52,8 +53,7 @@ pub(crate) fn bring_up(board: &BoardInfo<'_>, firmware: &dyn Firmware) -> Result
 
 /// Sends one of the hypervisor's own lines to the first core and switches it on.
 /// A line that cannot be is named; the hypervisor lives without.
-pub(crate) fn claim(gic: &AnyGic, line: Option<Interrupt>, what: &str) {
-    let Some(line) = line else { return };
+fn claim(gic: &AnyGic, line: Interrupt, what: &str) {
     if let Err(error) = route(gic, line, 0) {
         log::error!("interrupt {} of the {what}: {error}", line.intid);
     }
@@ -86,27 +86,43 @@ pub(crate) enum Own {
     Smmu,
 }
 
+impl Own {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Uart => "UART",
+            Self::Smmu => "SMMU",
+        }
+    }
+}
+
+/// Every line of the hypervisor's own, and whether it is switched on: what no SMMU raises here
+/// is no VM's either.
+fn own_lines(board: &BoardInfo<'_>) -> impl Iterator<Item = (Own, Interrupt, bool)> {
+    let uart = board.uart.and_then(|uart| uart.interrupt).map(|line| (Own::Uart, line, true));
+    let smmus = board.smmus.iter().flat_map(|smmu| {
+        let on = [smmu.eventq, smmu.gerror, smmu.combined].map(|line| (line, true));
+        on.into_iter().chain([smmu.cmdq_sync, smmu.priq].map(|line| (line, false)))
+    });
+    let smmus = smmus.filter_map(|(line, on)| Some((Own::Smmu, line?, on)));
+    uart.into_iter().chain(smmus)
+}
+
 /// Whose line `intid` is; none if it is not one of the hypervisor's own.
 pub(crate) fn owner_of(board: &BoardInfo<'_>, intid: u32) -> Option<Own> {
-    let is = |line: Option<Interrupt>| line.is_some_and(|line| line.intid == intid);
-    if board.uart.as_ref().is_some_and(|uart| is(uart.interrupt)) {
-        return Some(Own::Uart);
-    }
-    let smmu = board.smmus.iter().any(|smmu| {
-        [smmu.eventq, smmu.gerror, smmu.cmdq_sync, smmu.priq, smmu.combined].into_iter().any(is)
-    });
-    smmu.then_some(Own::Smmu)
+    own_lines(board).find(|(_, line, _)| line.intid == intid).map(|(own, ..)| own)
+}
+
+/// Keeps the hypervisor's own lines from every VM.
+pub(crate) fn reserve_all(board: &BoardInfo<'_>, lines: &LineBook) {
+    own_lines(board).for_each(|(own, line, _)| lines.reserve(line.intid, own.name()));
 }
 
 /// Switches on the hypervisor's own lines: the UART's input, the SMMUs' events and errors.
 pub(crate) fn claim_all(machine: &Machine) {
-    for smmu in &machine.board.smmus {
-        for line in [smmu.eventq, smmu.gerror, smmu.combined] {
-            claim(&machine.gic, line, "SMMU");
-        }
+    for (own, line, _) in own_lines(machine.board).filter(|(.., on)| *on) {
+        claim(&machine.gic, line, own.name());
     }
-    if let Some(uart) = &machine.board.uart {
-        claim(&machine.gic, uart.interrupt, "UART");
+    if machine.board.uart.is_some() {
         console::enable_input();
     }
 }

@@ -83,6 +83,8 @@ fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Re
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let devices = pcie::enumerate(board, context.machine);
     pcie::announce(&devices, &iommus);
+    interrupts::reserve_all(board, devices.lines());
+    let platform = PlainBook::new(devices.lines().clone());
     let machine = Machine {
         tree,
         board,
@@ -91,7 +93,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Re
         cpus,
         iommus,
         devices,
-        platform: PlainBook::new(),
+        platform,
         messages: Once::new(),
     };
     let system = system::publish(System::new(machine));

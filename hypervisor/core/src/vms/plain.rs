@@ -76,6 +76,8 @@ fn own(board: &BoardInfo<'_>) -> Vec<Range> {
             own.extend(its.map(|its| its.registers));
         }
     }
+    // Whoever has them switches the machine off.
+    own.extend(board.power.map(|manager| manager.registers));
     own.extend(board.uart.map(|uart| uart.registers));
     own.extend(board.smmus.iter().map(|smmu| smmu.registers));
     for host in &board.pcie {

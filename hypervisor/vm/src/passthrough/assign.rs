@@ -242,13 +242,13 @@ impl Passthrough {
         Ok(())
     }
 
-    /// Gives the device its wire, unless another device has it already: a level that two owners
-    /// share cannot be told apart.
+    /// Gives the device its wire, unless that has an owner: a level that two owners share cannot
+    /// be told apart.
     fn finish(&self, vm: u16, plan: Plan<'_>, policy: StreamPolicy) -> Assigned {
         let Plan { found, address, guest, confined, .. } = plan;
         let own = found.bus.topology.interrupt(found.index, &found.bus.host);
         let mut rows = self.rows.lock();
-        let free = own.filter(|wire| !rows.iter().any(|row| row.wire == Some(wire.intid)));
+        let free = own.filter(|wire| self.lines().give_wire(vm, wire.intid));
         if let Some(row) = rows.iter_mut().find(|row| row.address == address) {
             row.wire = free.map(|wire| wire.intid);
         }

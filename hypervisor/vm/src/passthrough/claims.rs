@@ -8,6 +8,7 @@ use palisade_hal::lock::Mutex;
 use palisade_iommu::{Condition, DeviceId, Group, Iommus};
 use palisade_pci::{Address, Function, ResetMethod, Topology};
 
+use super::lines::LineBook;
 use super::refusal::Refusal;
 
 /// Base class of bridges and host bridges (PCI Code and ID Assignment, 1.7).
@@ -49,6 +50,7 @@ pub struct Passthrough {
     buses: Vec<Bus>,
     pub(super) operation: Mutex<()>,
     pub(super) rows: Mutex<Vec<Row>>,
+    lines: Arc<LineBook>,
 }
 
 /// A function and where it was found.
@@ -60,9 +62,19 @@ pub(super) struct Found<'p> {
 }
 
 impl Passthrough {
-    /// A book in which nobody owns anything.
+    /// A book without owners, over these hosts. Their wires are kept for their devices.
     pub fn new(buses: Vec<Bus>) -> Self {
-        Self { buses, operation: Mutex::new(()), rows: Mutex::new(Vec::new()) }
+        let lines = LineBook::new();
+        for entry in buses.iter().flat_map(|bus| &bus.host.interrupt_map) {
+            lines.reserve_wire(entry.interrupt.intid);
+        }
+        let (operation, rows) = (Mutex::new(()), Mutex::new(Vec::new()));
+        Self { buses, operation, rows, lines: Arc::new(lines) }
+    }
+
+    /// The owners of interrupt lines.
+    pub fn lines(&self) -> &Arc<LineBook> {
+        &self.lines
     }
 
     /// The hosts.

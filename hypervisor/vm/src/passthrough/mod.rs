@@ -14,12 +14,14 @@
 mod again;
 mod assign;
 mod claims;
+mod lines;
 mod plain;
 mod refusal;
 mod take_back;
 
 pub use assign::{Assigned, Request};
 pub use claims::{Bus, Passthrough, Row};
+pub use lines::{Held, Holder, LineBook};
 pub use plain::{
     AssignedPlain, PlainBook, PlainRefusal, PlainRow, PlainSet, PlainWindow, describe_plain,
     no_stalls,

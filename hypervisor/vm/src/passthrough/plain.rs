@@ -2,14 +2,17 @@
 //! between them and memory and without a reset of their own.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayString;
 use palisade_board::text::before;
-use palisade_board::{Interrupt, PlainDevice, Range};
+use palisade_board::{Interrupt, MAX_DEVICE_PATH, PlainDevice, Range};
 use palisade_hal::lock::Mutex;
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{Iommus, StallModel};
 
+use super::lines::{Held, LineBook};
 use crate::layout::{PLAIN, PLAIN_BYTES, PLAIN_INTID};
 use crate::load::TreeWriter;
 
@@ -56,6 +59,22 @@ pub enum PlainRefusal<'a> {
         path: &'a str,
         /// The other one.
         other: &'a str,
+    },
+    /// Another device pulls one of its interrupt lines, and the VM does not ask for that.
+    #[error("device {path}: shares an interrupt with {other}, which the VM does not have")]
+    SharedLine {
+        /// The device.
+        path: &'a str,
+        /// The other one.
+        other: &'a str,
+    },
+    /// One of its interrupt lines is not to be had.
+    #[error("device {path}: its interrupt {intid} {holder}", intid = .held.intid, holder = .held.holder)]
+    Line {
+        /// The device.
+        path: &'a str,
+        /// The line, and what it belongs to.
+        held: Held,
     },
     /// The manifest lets it stall, and nothing can stall it.
     #[error("device {path}: cannot stall: {reason}")]
@@ -117,9 +136,9 @@ pub struct PlainRow {
 }
 
 /// The book of devices by path.
-#[derive(Default)]
 pub struct PlainBook {
     rows: Mutex<Vec<PlainRow>>,
+    lines: Arc<LineBook>,
 }
 
 /// The whole pages that hold a range; `None` at the end of the number space.
@@ -130,9 +149,9 @@ fn pages(range: &Range) -> Option<Range> {
 }
 
 impl PlainBook {
-    /// A book in which nobody owns anything.
-    pub const fn new() -> Self {
-        Self { rows: Mutex::new(Vec::new()) }
+    /// A book without owners, which takes interrupt lines from `lines`.
+    pub const fn new(lines: Arc<LineBook>) -> Self {
+        Self { rows: Mutex::new(Vec::new()), lines }
     }
 
     /// Every device that has an owner or had one.
@@ -175,9 +194,26 @@ impl PlainBook {
             });
         }
         let set = place(devices)?;
+        self.take_lines(vm, devices)?;
         rows.retain(|row| row.owner.is_some() || claimed.iter().all(|new| new.path != row.path));
         rows.append(&mut claimed);
         Ok(set)
+    }
+
+    /// Gives the VM the lines of its devices: all of them or none. Last, when nothing else can be
+    /// refused.
+    fn take_lines<'a>(
+        &self,
+        vm: u16,
+        devices: &'a [PlainDevice<'a>],
+    ) -> Result<(), PlainRefusal<'a>> {
+        let of = |device: &'a PlainDevice<'a>| device.interrupts.iter().map(|line| line.intid);
+        let intids: Vec<u32> = devices.iter().flat_map(of).collect();
+        self.lines.give(vm, &intids).map_err(|held| {
+            let pulls = |device: &&PlainDevice<'_>| of_line(device, held.intid);
+            let path = devices.iter().find(pulls).map_or("", |device| device.path.as_str());
+            PlainRefusal::Line { path, held }
+        })
     }
 
     /// Takes everything from a VM whose vCPUs have stopped and whose memory is torn down or about
@@ -187,6 +223,7 @@ impl PlainBook {
         for row in rows.iter_mut().filter(|row| row.owner == Some(vm)) {
             row.owner = None;
         }
+        self.lines.return_all(vm);
     }
 }
 
@@ -226,14 +263,21 @@ fn check<'a>(
     {
         return Err(PlainRefusal::BusMaster { path, reason: reason.reason() });
     }
-    let missing = device
-        .neighbours
-        .iter()
-        .find(|other| !wanted.iter().any(|wanted| wanted.path.as_str() == other.as_str()));
-    match missing {
-        Some(other) => Err(PlainRefusal::Shared { path, other: other.as_str() }),
+    let missing = |other: &&ArrayString<MAX_DEVICE_PATH>| {
+        !wanted.iter().any(|wanted| wanted.path.as_str() == other.as_str())
+    };
+    if let Some(other) = device.neighbours.iter().find(missing) {
+        return Err(PlainRefusal::Shared { path, other: other.as_str() });
+    }
+    match device.line_sharers.iter().find(missing) {
+        Some(other) => Err(PlainRefusal::SharedLine { path, other: other.as_str() }),
         None => Ok(held),
     }
+}
+
+/// Whether a device pulls line `intid`.
+fn of_line(device: &PlainDevice<'_>, intid: u32) -> bool {
+    device.interrupts.iter().any(|line| line.intid == intid)
 }
 
 /// Finds places in the guest's view.
@@ -268,6 +312,11 @@ fn place<'a>(devices: &'a [PlainDevice<'a>]) -> Result<PlainSet<'a>, PlainRefusa
         }
         let mut wires = Vec::new();
         for interrupt in &device.interrupts {
+            // Devices that share a line share it in the guest's view too.
+            if let Some(known) = known_wire(&set, &wires, interrupt.intid) {
+                wires.push((*interrupt, known));
+                continue;
+            }
             if intid >= PLAIN_INTID + MAX_WINDOWS as u32 {
                 return Err(full());
             }
@@ -277,6 +326,12 @@ fn place<'a>(devices: &'a [PlainDevice<'a>]) -> Result<PlainSet<'a>, PlainRefusa
         set.devices.push(AssignedPlain { device, registers, wires });
     }
     Ok(set)
+}
+
+/// The guest's INTID of a line that another device, or this one, pulls too.
+fn known_wire(set: &PlainSet<'_>, own: &[(Interrupt, u32)], intid: u32) -> Option<u32> {
+    let others = set.devices.iter().flat_map(|device| &device.wires);
+    others.chain(own).find(|(wire, _)| wire.intid == intid).map(|(_, guest)| *guest)
 }
 
 /// Writes the nodes of a VM's devices: compatible, registers and interrupts as the guest sees

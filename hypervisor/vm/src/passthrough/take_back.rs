@@ -128,6 +128,9 @@ impl Passthrough {
                 log::error!("{error}: dead");
             }
             self.note(Row { owner: None, condition, wire: None, ..row });
+            if let Some(wire) = row.wire {
+                self.lines().return_wire(wire);
+            }
             let error = answer.err();
             returned.push(Returned { address: row.address, condition, error });
         }
