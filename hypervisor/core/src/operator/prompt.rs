@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::operator::{counts, devices, faults, footprint, posture};
 use crate::vms::built::BuiltVm;
 use crate::vms::hotplug::{self, HotplugError};
-use crate::vms::rebuild::request_restart;
+use crate::vms::rebuild::{RestartError, request_restart};
 use crate::vms::system::System;
 use crate::wire::console;
 use crate::wire::report::Record;
@@ -67,10 +67,10 @@ enum CommandError<'l> {
     Parse(#[from] ParseError),
     #[error("no VM is called {0}")]
     NoVm(&'l str),
-    #[error("vm {0} has not ended, or everything has")]
-    NotEnded(&'l str),
-    #[error("vm {0} does not run")]
-    NotRunning(&'l str),
+    #[error("vm {vm} is not started: {error}")]
+    NotStarted { vm: &'l str, error: RestartError },
+    #[error("vm {vm} does not run, it is {state}")]
+    NotRunning { vm: &'l str, state: &'static str },
     #[error("{0}")]
     Hotplug(#[from] HotplugError),
 }
@@ -196,7 +196,7 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
     };
     match command {
         Command::Help => log::info!("{COMMANDS}"),
-        Command::Vms => system.vms().iter().for_each(|built| log::info!("{}", Standing(built))),
+        Command::Vms => system.vms().iter().for_each(|built| log::info!("{}", VmLine(built))),
         Command::Posture => posture::report(system),
         Command::Faults => faults::report_counts(system),
         Command::Stats => {
@@ -208,13 +208,14 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
             let mut slots = system.slots().iter();
             let slot = slots.find(|slot| slot.built().vm.name() == vm);
             let slot = slot.ok_or(CommandError::NoVm(vm))?;
-            if !request_restart(system, slot) {
-                return Err(CommandError::NotEnded(vm));
-            }
+            request_restart(system, slot)
+                .map_err(|error| CommandError::NotStarted { vm, error })?;
         }
         Command::Stop { vm } => {
-            if !find(vm)?.stop(&system.machine) {
-                return Err(CommandError::NotRunning(vm));
+            let built = find(vm)?;
+            if !built.stop(&system.machine) {
+                let state = built.standing().name();
+                return Err(CommandError::NotRunning { vm, state });
             }
         }
         Command::Detach { vm, device } => hotplug::detach(system, &*find(vm)?, device)?,
@@ -227,12 +228,12 @@ fn obey<'l>(system: &'static System, command: Command<'l>) -> Result<(), Command
 }
 
 /// One line about a VM.
-struct Standing<'u>(&'u BuiltVm);
+struct VmLine<'u>(&'u BuiltVm);
 
-impl fmt::Display for Standing<'_> {
+impl fmt::Display for VmLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let vm = &self.0.vm;
-        write!(f, "vm {}: {}, cores", vm.name(), vm.life().name())?;
+        write!(f, "vm {}: {}, cores", vm.name(), self.0.standing().name())?;
         vm.cores().iter().try_for_each(|core| write!(f, " {core}"))?;
         for (address, guest) in self.0.pci.places() {
             let (bus, slot) = (guest.bdf >> 8, guest.bdf & 0xff);

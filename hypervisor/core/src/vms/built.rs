@@ -11,12 +11,16 @@ use palisade_iommu::{Owner, Waited};
 use palisade_vm::load::Boot;
 use palisade_vm::passthrough::PlainSet;
 use palisade_vm::pci::PciHost;
-use palisade_vm::{CAUSES, Life, Vm};
+use palisade_vm::{CAUSES, Life, RateLimit, Vm};
 
 use crate::machine::instances::Machine;
 use crate::operator::counts;
 use crate::vms::images;
+use crate::vms::standing::Standing;
 use crate::wire::report::Record;
+
+/// Resets of a guest by itself that are shown per second.
+const RESETS_SHOWN: u32 = 4;
 
 /// A VM that was built.
 pub(crate) struct BuiltVm {
@@ -30,6 +34,8 @@ pub(crate) struct BuiltVm {
     gone: AtomicBool,
     /// Held while its devices change; true once nothing may change any more.
     closed: Mutex<bool>,
+    /// Its own resets that are shown.
+    resets: RateLimit,
 }
 
 impl BuiltVm {
@@ -43,7 +49,8 @@ impl BuiltVm {
         pci: Arc<PciHost>,
     ) -> Self {
         let (gone, closed) = (AtomicBool::new(false), Mutex::new(false));
-        Self { vm, manifest, plain, boot, owner, pci, gone, closed }
+        let resets = RateLimit::new(RESETS_SHOWN);
+        Self { vm, manifest, plain, boot, owner, pci, gone, closed, resets }
     }
 
     /// What the bundle says of it.
@@ -51,15 +58,38 @@ impl BuiltVm {
         self.manifest
     }
 
-    /// Starts the first vCPU.
+    /// Starts the first vCPU and says so.
     pub(crate) fn boot(&self, machine: &Machine) {
-        let boot = self.boot;
         self.report("started", None);
-        self.vm.boot(boot.entry, boot.tree, &machine.gic);
+        self.start(machine);
     }
 
-    /// Loads the images anew and starts the first vCPU; returns whether that went well.
+    fn start(&self, machine: &Machine) {
+        self.vm.boot(self.boot.entry, self.boot.tree, &machine.gic);
+    }
+
+    /// Loads the images again and starts the first vCPU, as its guest asked; returns whether that
+    /// went well. A guest that asks in a loop is reported a few times a second.
     pub(crate) fn restart(&self, machine: &Machine) -> bool {
+        let shown = self.resets.admit(&Counter);
+        if let Some(kept) = shown {
+            if kept > 0 {
+                log::warn!("vm {}: {kept} more resets were not shown", self.vm.name());
+            }
+            self.report("reset", None);
+        }
+        if !self.renew(machine) {
+            return false;
+        }
+        if shown.is_some() {
+            self.report("started", None);
+        }
+        self.start(machine);
+        true
+    }
+
+    /// Its devices, memory and images as at its first start.
+    fn renew(&self, machine: &Machine) -> bool {
         let _devices = self.closed.lock();
         // Its devices stay its own, but not what its last kernel made of them.
         self.pci.reset();
@@ -70,11 +100,7 @@ impl BuiltVm {
             log::error!("device {error}");
             return false;
         }
-        if !self.vm.rebuild() || images::load(self.manifest, &self.vm, &self.plain).is_err() {
-            return false;
-        }
-        self.boot(machine);
-        true
+        self.vm.rebuild() && images::load(self.manifest, &self.vm, &self.plain).is_ok()
     }
 
     /// Ends it from outside, as if it had switched itself off; its own first core then takes
@@ -148,6 +174,11 @@ impl BuiltVm {
     /// Whether it has ended, perhaps to start anew.
     pub(crate) fn ended(&self) -> bool {
         !matches!(self.vm.life(), Life::Built | Life::Running)
+    }
+
+    /// Where it stands.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::new(self.vm.life(), self.is_gone())
     }
 
     /// Whether everything was taken from it.

@@ -69,7 +69,6 @@ fn run(host: &Hypervisor, built: &BuiltVm, vcpu: usize) {
             if outcome != Outcome::Reset {
                 return end(system, built, outcome);
             }
-            built.report("reset", None);
             if !built.restart(&system.machine) {
                 return end(system, built, Outcome::Crashed);
             }

@@ -15,6 +15,7 @@ pub(crate) mod rebuild;
 pub(crate) mod refusal;
 pub(crate) mod senders;
 pub(crate) mod slot;
+pub(crate) mod standing;
 pub(crate) mod system;
 pub(crate) mod watch;
 pub(crate) mod wires;
