@@ -1,15 +1,21 @@
 //! What the hypervisor's own interrupts, and the bytes on its wire, lead to.
 
+use palisade_gic::KICK_SGI;
+use palisade_hal::cpu;
+
 use crate::machine::interrupts::{self, Own};
 use crate::operator::{faults, prompt};
 use crate::vms::system::System;
 use crate::wire::{console, mux};
 
-/// Handles interrupt `intid`, if it is one of the hypervisor's own lines.
+/// Handles interrupt `intid`, if it is a kick or one of the hypervisor's own lines.
 pub(crate) fn interrupt(system: &'static System, intid: u32) {
+    if intid == KICK_SGI {
+        return faults::kicked(system, cpu::index());
+    }
     match interrupts::owner_of(system.machine.board, intid) {
         Some(Own::Uart) => console::poll(|channel, byte| input(system, channel, byte)),
-        Some(Own::Smmu) => faults::drain(system),
+        Some(Own::Smmu) => faults::interrupt(system),
         None => {}
     }
 }

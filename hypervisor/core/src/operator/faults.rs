@@ -1,26 +1,31 @@
 //! Faults of the SMMUs, on their way to the log and the report.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use arrayvec::ArrayVec;
 use palisade_bundle::MAX_VMS;
+use palisade_gic::{Gic, KICK_SGI};
 use palisade_hal::Env;
-use palisade_hal::cpu::Counter;
+use palisade_hal::cpu::{self, Counter};
 use palisade_hal::lock::Mutex;
 use palisade_iommu::{DeviceId, Fault};
 use palisade_vm::RateLimit;
 
 use crate::operator::counts;
+use crate::operator::shown::{Kept, Shown};
+use crate::operator::storm::Storms;
 use crate::vms::system::System;
 use crate::wire::report::Record;
 
 /// Records taken from one queue at a time.
 const BUDGET: usize = 64;
-/// Times that a queue is looked at before its interrupt is over.
-const TURNS: usize = 2048;
-/// Faults of one owner that are shown per second.
-const PER_SECOND: u32 = 256;
+/// Times that a queue is looked at in one interrupt. What is left then is a storm's.
+const TURNS: usize = 4;
 
-/// Lines of the log, as opposed to the report, for the faults of each owner; the last is nobody.
+/// Lines about events that were lost.
+static LOST_LINES: RateLimit = RateLimit::new(4);
+/// Lines of the log, as opposed to the report, for the faults of each owner; the last is no VM.
 static LINES: [RateLimit; MAX_VMS + 1] = [const { RateLimit::new(4) }; MAX_VMS + 1];
 
 /// A device's number in the form in which operators name PCI functions.
@@ -34,32 +39,38 @@ impl fmt::Display for Name {
     }
 }
 
-/// How many faults were shown in the running second, by owner.
-struct Shown {
-    /// Count at which the second began.
-    since: u64,
-    /// Nobody's faults, then each VM's.
-    counts: [u32; MAX_VMS + 1],
-}
+static SHOWN: Mutex<Shown> = Mutex::new(Shown::new());
+static STORMS: Storms = Storms::new();
+/// A queue was left with records in it: its interrupt does not come again (IHI 0070, 3.18).
+static LEFT: AtomicBool = AtomicBool::new(false);
 
-static SHOWN: Mutex<Shown> = Mutex::new(Shown { since: 0, counts: [0; MAX_VMS + 1] });
-
-/// Whether one more fault of this owner is shown: so many a second, the rest is
-/// counted, so that no device can drown the others' reports.
-fn admit(owner: Option<u16>) -> bool {
+/// Whether a fault is shown. Sums up the last second when it is over.
+fn admit(fault: &Fault, system: &System) -> bool {
     let now = Counter.now();
     let mut shown = SHOWN.lock();
-    if now.wrapping_sub(shown.since) > Counter.frequency() {
-        for (index, count) in shown.counts.iter().enumerate().filter(|(_, c)| **c > PER_SECOND) {
-            let kept = count - PER_SECOND;
-            log::warn!("{kept} more SMMU faults of owner {index} (0: nobody) were not shown");
-        }
-        *shown = Shown { since: now, counts: [0; MAX_VMS + 1] };
-    }
-    let index = owner.map_or(0, |vm| usize::from(vm) + 1);
-    let Some(count) = shown.counts.get_mut(index) else { return false };
-    *count = count.saturating_add(1);
-    *count <= PER_SECOND
+    let kept: ArrayVec<Kept, { MAX_VMS + 1 }> = match shown.is_over(now, Counter.frequency()) {
+        true => shown.begin(now).collect(),
+        false => ArrayVec::new(),
+    };
+    let admitted = shown.admit(fault.owner.map(|owner| owner.index()), fault.record.address);
+    drop(shown);
+    kept.iter().for_each(|kept| report_kept(kept, system));
+    admitted
+}
+
+fn report_kept(kept: &Kept, system: &System) {
+    let vm = kept.vm.map(|vm| system.vm_name(vm));
+    log::warn!("vm {}: {} more SMMU faults were not shown", vm.unwrap_or("-"), kept.faults);
+    Record::new("faults_not_shown")
+        .maybe_text("vm", vm)
+        .number("faults", kept.faults.into())
+        .send();
+}
+
+/// Sums up what was not shown until now.
+pub(crate) fn report_rest(system: &System) {
+    let kept: ArrayVec<Kept, { MAX_VMS + 1 }> = SHOWN.lock().begin(Counter.now()).collect();
+    kept.iter().for_each(|kept| report_kept(kept, system));
 }
 
 /// Shows the operator how many faults there were, of which device and VM, and the last of each.
@@ -79,38 +90,96 @@ pub(crate) fn report_counts(system: &System) {
     }
 }
 
-/// Empties the event queues and tells the operator. Runs on any core.
+/// An SMMU's interrupt: drains its events, unless a storm is going on, which its owner's core
+/// drains.
+pub(crate) fn interrupt(system: &System) {
+    match STORMS.core(Counter.now(), Counter.frequency()) {
+        Some(core) => hand_over(system, core),
+        None => drain(system),
+    }
+}
+
+fn hand_over(system: &System, core: usize) {
+    LEFT.store(true, Ordering::Release);
+    system.machine.gic.send_sgi(core, KICK_SGI);
+}
+
+/// A core was kicked: it drains what was left to it, and fills the ring of its own VM.
+pub(crate) fn kicked(system: &System, core: usize) {
+    if LEFT.swap(false, Ordering::AcqRel) {
+        drain(system);
+    }
+    for built in system.vms() {
+        if built.vm.cores().contains(&core) && built.take_fault_notice() {
+            // What a guest's own tables did, it finds in its ring.
+            if let Some(service) = built.vm.service() {
+                service.pump(&mut |_| {});
+            }
+        }
+    }
+}
+
+/// Takes what the event queues hold, but no more than a bounded number: what is left, a core of
+/// the VM whose device filled them takes. Runs on any core.
 pub(crate) fn drain(system: &System) {
     let iommus = &system.machine.iommus;
+    let mut owners = 0_u64;
+    let mut last = None;
+    let mut left = false;
     for instance in iommus.instances() {
-        // The interrupt comes when an empty queue gets a record: it must be left
-        // empty. A stream that does not stop is contained by the driver.
-        for _ in 0..TURNS {
+        for turn in 1..=TURNS {
             let drained = iommus.drain(&instance, BUDGET);
-            if drained.overflowed {
+            if drained.overflowed && LOST_LINES.admit(&Counter).is_some() {
                 log::warn!("SMMU {:#x}: events were lost", instance.phandle());
             }
             let lost = iommus.take_operator_faults(&mut |fault| {
                 counts::count(fault);
-                if admit(fault.owner.map(|owner| owner.index())) {
-                    tell(fault, system);
+                last = fault.owner;
+                owners |= fault.owner.map_or(0, |owner| 1 << (owner.index() & 63));
+                if admit(fault, system) {
+                    report(fault, system);
                 }
             });
             if lost > 0 {
-                log::warn!("{lost} SMMU faults were lost");
+                // Whose they were is not known.
+                owners = u64::MAX;
+                if LOST_LINES.admit(&Counter).is_some() {
+                    log::warn!("{lost} SMMU faults were lost");
+                }
             }
             if !drained.more {
                 break;
             }
+            left |= turn == TURNS;
         }
     }
-    // What a guest's own tables did, it finds in its ring.
-    for service in system.vms().iter().filter_map(|built| built.vm.service()) {
-        service.pump(&mut |_| {});
+    notify(system, owners);
+    if left {
+        // The interrupt comes when an empty queue gets a record: this one must be emptied.
+        let vms = system.vms();
+        let own = |index: u16| vms.iter().find(|built| built.vm.index() == usize::from(index));
+        let owner = last.and_then(|owner| own(owner.index()));
+        let core = owner.and_then(|built| built.vm.cores().first().copied());
+        let core = core.unwrap_or(cpu::index());
+        STORMS.note(core, Counter.now());
+        hand_over(system, core);
     }
 }
 
-fn tell(fault: &Fault, system: &System) {
+/// Has each of the VMs of the set `owners` fill its ring on a core of its own.
+fn notify(system: &System, owners: u64) {
+    for built in system.vms() {
+        let concerned = owners >> (built.vm.index() & 63) & 1 != 0;
+        if concerned && built.vm.service().is_some() {
+            built.note_faults();
+            if let Some(&core) = built.vm.cores().first() {
+                system.machine.gic.send_sgi(core, KICK_SGI);
+            }
+        }
+    }
+}
+
+fn report(fault: &Fault, system: &System) {
     let record = &fault.record;
     let owner = fault.owner.map(|owner| system.vm_name(owner.index()));
     let mut raw = [0; 32];

@@ -7,3 +7,5 @@ pub(crate) mod faults;
 pub(crate) mod footprint;
 pub(crate) mod posture;
 pub(crate) mod prompt;
+pub(crate) mod shown;
+pub(crate) mod storm;

@@ -3,7 +3,7 @@
 use palisade_vm::memory::TornDown;
 use palisade_vm::vcpu::Outcome;
 
-use crate::operator::{devices, footprint, posture};
+use crate::operator::{devices, faults, footprint, posture};
 use crate::vms::built::BuiltVm;
 use crate::vms::system::System;
 use crate::vms::watch::Watch;
@@ -40,6 +40,7 @@ pub(crate) fn end(system: &'static System, built: &BuiltVm, outcome: Outcome) {
 /// Notes that a VM is over.
 pub(crate) fn left(system: &System, built: &BuiltVm) {
     built.set_gone();
+    faults::report_rest(system);
     built.report_counters();
     devices::report(system, false);
     footprint::report(&system.machine);

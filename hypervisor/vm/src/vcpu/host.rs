@@ -22,7 +22,8 @@ pub trait Host: Sync {
     /// The physical interrupt controller.
     fn gic(&self) -> &Self::Gic;
 
-    /// A physical interrupt that is no VM's. It is active; afterwards it is deactivated.
+    /// A physical interrupt that is no VM's, kicks included. It is active; afterwards it is
+    /// deactivated.
     fn interrupt(&self, intid: u32);
 
     /// A vCPU is about to enter its guest for the first time since it was started.

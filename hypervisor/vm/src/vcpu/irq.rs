@@ -1,5 +1,5 @@
 //! Physical interrupts: the guest's own, and the rest.
-use palisade_gic::{Gic, KICK_SGI, Trigger};
+use palisade_gic::{Gic, Trigger};
 use palisade_hal::guest::{self, El1};
 
 use super::host::Host;
@@ -57,7 +57,7 @@ pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
         if intid == vm.wires().maintenance {
             // Its cause goes when the list registers are filled anew.
             vm.vgic().flush(vcpu, gic);
-        } else if intid != KICK_SGI {
+        } else {
             host.interrupt(intid);
         }
         gic.priority_drop(ack);
