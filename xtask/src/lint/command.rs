@@ -6,7 +6,7 @@ use anyhow::Result;
 use palisade_e2e::console::{Paint, say};
 use xshell::{Cmd, cmd};
 
-use crate::lint::{directions, tidy, unsafety};
+use crate::lint::{circles, directions, tidy, unsafety};
 use crate::setup;
 use crate::workspace::{TARGET, Workspace, program};
 
@@ -35,6 +35,7 @@ pub fn lint() -> Result<ExitCode> {
         failed += usize::from(!complaints.is_empty());
     };
     step("directions", directions::check(&workspace));
+    step("circles", circles::check(&workspace)?);
     step("unsafe list", unsafety::check(&workspace)?);
     step("tidy", tidy::check(&workspace)?);
     step("fmt", run(cmd!(shell, "{cargo} fmt --all --check")));

@@ -1,7 +1,9 @@
 //! `cargo xtask lint`: what must be true of the source.
 
+mod circles;
 mod command;
 mod directions;
+mod imports;
 mod tidy;
 mod unsafety;
 
