@@ -5,9 +5,9 @@ use palisade_iommu::{Capabilities, StallModel};
 use thiserror::Error;
 use tock_registers::LocalRegisterCopy;
 
-use crate::encode::ImageFeatures;
+use crate::entry::encode::ImageFeatures;
+use crate::queue::ring::MAX_LOG2;
 use crate::regs::{self, IDR0, IDR1, IDR3, IDR5};
-use crate::ring::MAX_LOG2;
 
 /// Why this driver cannot drive an SMMU; the text names the register field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]

@@ -9,52 +9,29 @@
 //! |---|---|
 //! | `spec` | §4, §5, §7: structures as types |
 //! | `features`, `regs` | §6.3 |
-//! | `reset` | §3.11, §6.3.9, §6.3.14: bring-up, take-over, shutdown |
-//! | `ring`, `cmdq`, `evtq` | §3.5, §7.1, §7.4, §8 |
-//! | `encode`, `used`, `entry`, `live` | §5, §3.21.3: images, and how a live one changes |
-//! | `strtab`, `cdtab`, `configure`, `contexts` | §3.3, §5 |
-//! | `command`, `range`, `batch`, `invalidate` | §4 |
-//! | `bound` | what an invalidation costs at most |
-//! | `nested` | what a guest may say |
-//! | `decode`, `events`, `storm` | §7 |
+//! | `queue` | §3.5, §7.1, §7.4, §8: rings, the command queue, the queues that hardware fills |
+//! | `command` | §4: commands and ranges |
+//! | `entry` | §5, §3.21.3: images, and how a live one changes |
+//! | `table` | §3.3, §5: stream table, context-descriptor tables |
+//! | `event` | §7: records, and who sends too many |
+//! | `device` | one SMMU: bring-up, streams, contexts, invalidation and its bound, guests |
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod batch;
-pub mod bound;
-mod cdtab;
-pub mod cmdq;
 pub mod command;
-mod configure;
-mod contexts;
-pub mod decode;
-mod driver;
-pub mod encode;
+pub mod device;
 pub mod entry;
 mod error;
-mod events;
-mod evtq;
+pub mod event;
 pub mod features;
-mod invalidate;
-mod limits;
-mod live;
-mod memory;
-pub mod nested;
-pub mod range;
+pub mod queue;
 mod regs;
-mod reset;
-pub mod ring;
-mod small;
-mod smmu;
 pub mod spec;
-mod storm;
-mod strtab;
-pub mod used;
+mod table;
 
+pub use device::{Options, Smmu, abort_by_default};
 pub use error::{BringUpError, QueueError};
 pub use features::{Features, IdRegisters, Unsupported};
 pub use regs::REGISTER_BYTES;
-pub use reset::abort_by_default;
-pub use smmu::{Options, Smmu};

@@ -7,13 +7,13 @@
 //! 3. Nothing is synced without a store, nothing is stored without a later sync.
 //! 4. A second update to the same target stores nothing.
 
-use palisade_smmuv3::encode::{
+use palisade_smmuv3::entry::encode::{
     CdStage1, ImageFeatures, SteStage1, SteStage2, cd_quiesced, cd_stage1, ste_abort, ste_bypass,
     ste_nested, ste_stage1, ste_stage2,
 };
-use palisade_smmuv3::entry::{EntryWriter, Update, write_entry};
+use palisade_smmuv3::entry::used::{cd_used, ste_safe, ste_used};
+use palisade_smmuv3::entry::writer::{EntryWriter, Update, write_entry};
 use palisade_smmuv3::spec::{S1Dss, S1Fmt, Words};
-use palisade_smmuv3::used::{cd_used, ste_safe, ste_used};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {

@@ -1,7 +1,8 @@
 //! Images byte for byte, with the section of the manual that says so.
 
 use palisade_hal::{Asid, PhysAddr, StreamId, SubstreamId, Vmid};
-use palisade_smmuv3::encode::{
+use palisade_smmuv3::command;
+use palisade_smmuv3::entry::encode::{
     CdStage1, ImageFeatures, SteStage1, SteStage2, cd_quiesced, cd_stage1, ste_abort, ste_bypass,
     ste_nested, ste_stage1, ste_stage2,
 };
@@ -158,7 +159,7 @@ fn first_level_descriptors() {
     assert_eq!((L1cd::V.mask(), L1cd::L2_PTR.mask()), (1, 0x000f_ffff_ffff_f000));
 }
 
-fn command(golden: [u64; 2], built: Cmd) {
+fn pin(golden: [u64; 2], built: Cmd) {
     assert_eq!(built.0, golden, "{:#x?}", built.0);
 }
 
@@ -166,25 +167,25 @@ fn command(golden: [u64; 2], built: Cmd) {
 #[test]
 fn configuration_commands() {
     let stream = StreamId::new(0x1234_5678);
-    command([0x1234_5678_0000_0003, 1], Cmd::cfgi_ste(stream, true));
-    command([0x1234_5678_0000_0003, 0], Cmd::cfgi_ste(stream, false));
-    command([0x04, 31], Cmd::cfgi_all());
-    command([0x1234_5678_abcd_e005, 1], Cmd::cfgi_cd(stream, SubstreamId::new(0xabcde), true));
-    command([0x1234_5678_0000_0006, 0], Cmd::cfgi_cd_all(stream));
+    pin([0x1234_5678_0000_0003, 1], command::cfgi_ste(stream, true));
+    pin([0x1234_5678_0000_0003, 0], command::cfgi_ste(stream, false));
+    pin([0x04, 31], command::cfgi_all());
+    pin([0x1234_5678_abcd_e005, 1], command::cfgi_cd(stream, SubstreamId::new(0xabcde), true));
+    pin([0x1234_5678_0000_0006, 0], command::cfgi_cd_all(stream));
 }
 
 /// §4.4: VMID 47:32, ASID 63:48, Leaf 64, Address 127:76.
 #[test]
 fn translation_commands() {
     let (vmid, asid) = (Vmid::new(0xbeef), Asid::new(0xcafe));
-    command([0x0000_beef_0000_0010, 0], Cmd::tlbi_nh_all(vmid));
-    command([0xcafe_beef_0000_0011, 0], Cmd::tlbi_nh_asid(vmid, asid));
-    command([0xcafe_beef_0000_0012, 0x1234_5001], Cmd::tlbi_nh_va(vmid, asid, 0x1234_5678, true));
-    command([0x0000_beef_0000_0013, 0x1234_5000], Cmd::tlbi_nh_vaa(vmid, 0x1234_5678, false));
-    command([0x20, 0], Cmd::tlbi_el2_all());
-    command([0x0000_beef_0000_0028, 0], Cmd::tlbi_s12_vmall(vmid));
-    command([0x0000_beef_0000_002a, 0x1234_5001], Cmd::tlbi_s2_ipa(vmid, 0x1234_5678, true));
-    command([0x30, 0], Cmd::tlbi_nsnh_all());
+    pin([0x0000_beef_0000_0010, 0], command::tlbi_nh_all(vmid));
+    pin([0xcafe_beef_0000_0011, 0], command::tlbi_nh_asid(vmid, asid));
+    pin([0xcafe_beef_0000_0012, 0x1234_5001], command::tlbi_nh_va(vmid, asid, 0x1234_5678, true));
+    pin([0x0000_beef_0000_0013, 0x1234_5000], command::tlbi_nh_vaa(vmid, 0x1234_5678, false));
+    pin([0x20, 0], command::tlbi_el2_all());
+    pin([0x0000_beef_0000_0028, 0], command::tlbi_s12_vmall(vmid));
+    pin([0x0000_beef_0000_002a, 0x1234_5001], command::tlbi_s2_ipa(vmid, 0x1234_5678, true));
+    pin([0x30, 0], command::tlbi_nsnh_all());
 }
 
 /// §4.4.1.1: NUM 16:12, SCALE 24:20, TTL 73:72, TG 75:74.
@@ -201,20 +202,20 @@ fn range_fields() {
 fn device_commands() {
     let stream = StreamId::new(0x18);
     let substream = Some(SubstreamId::new(7));
-    command([0x18_0000_7840, 0x4000_0003], Cmd::atc_inv(stream, substream, 0x4000_0000, 3));
-    command([0x18_0000_0040, 52], Cmd::atc_inv(stream, None, 0, 52));
-    command([0x18_0000_7841, 0x1ff], Cmd::pri_resp(stream, substream, 0x1ff, PriResponse::Failure));
-    command([0x18_0000_1044, 0xbeef], Cmd::resume(stream, 0xbeef, ResumeAction::Retry));
-    command([0x18_0000_2044, 0xbeef], Cmd::resume(stream, 0xbeef, ResumeAction::Abort));
-    command([0x18_0000_0045, 0], Cmd::stall_term(stream));
+    pin([0x18_0000_7840, 0x4000_0003], command::atc_inv(stream, substream, 0x4000_0000, 3));
+    pin([0x18_0000_0040, 52], command::atc_inv(stream, None, 0, 52));
+    pin([0x18_0000_7841, 0x1ff], command::pri_resp(stream, substream, 0x1ff, PriResponse::Failure));
+    pin([0x18_0000_1044, 0xbeef], command::resume(stream, 0xbeef, ResumeAction::Retry));
+    pin([0x18_0000_2044, 0xbeef], command::resume(stream, 0xbeef, ResumeAction::Abort));
+    pin([0x18_0000_0045, 0], command::stall_term(stream));
 }
 
 /// §4.7.3: CS 13:12, MSH 23:22, MSIAttr 27:24, MSIData 63:32, MSIAddr 119:66.
 #[test]
 fn sync_commands() {
-    command([0x46, 0], Cmd::sync());
-    let msi = Cmd::sync_msi(PhysAddr::new(0x8_0000_1238), 0xdead_beef);
-    command([0xdead_beef_0fc0_1046, 0x8_0000_1238], msi);
+    pin([0x46, 0], command::sync());
+    let msi = command::sync_msi(PhysAddr::new(0x8_0000_1238), 0xdead_beef);
+    pin([0xdead_beef_0fc0_1046, 0x8_0000_1238], msi);
 }
 
 /// An entry is 64 bytes: what the tables' strides are made of.

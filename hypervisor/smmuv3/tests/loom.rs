@@ -10,8 +10,8 @@
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use palisade_smmuv3::cmdq::Producer;
-use palisade_smmuv3::ring::Ring;
+use palisade_smmuv3::queue::Producer;
+use palisade_smmuv3::queue::ring::Ring;
 
 const LOG2: u32 = 1;
 const ENTRIES: usize = 1 << LOG2;

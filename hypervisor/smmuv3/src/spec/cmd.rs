@@ -131,4 +131,14 @@ impl Cmd {
     pub const MSI_DATA: Field = Field::bits(63, 32);
     /// MSIAddr, bits \[119:66\], the address's bits \[55:2\].
     pub const MSI_ADDRESS: Field = Field::bits(119, 66);
+
+    /// The command's opcode byte.
+    pub fn opcode(&self) -> u8 {
+        (self.0[0] & Cmd::OPCODE.mask()) as u8
+    }
+
+    /// Whether it is a CMD_SYNC.
+    pub fn is_sync(&self) -> bool {
+        self.opcode() == Opcode::Sync as u8
+    }
 }

@@ -5,7 +5,7 @@ use palisade_hal::{Asid, Iova, Ipa, StreamId, SubstreamId, Vmid};
 use palisade_iommu::{
     Context, DefaultSubstream, Invalidation, IommuDriver, PhysicalView, StreamPolicy,
 };
-use palisade_smmuv3::range::SINGLE_COMMANDS_MAX;
+use palisade_smmuv3::command::range::SINGLE_COMMANDS_MAX;
 use palisade_smmuv3::{IdRegisters, Options, Smmu};
 
 use crate::fake::{Bench, Fault, QEMU, bare, bench, options, stage_two, stream};

@@ -16,15 +16,15 @@ fn excused(site: &Site) -> bool {
         // The fake CPU performs loads in order: nothing to see.
         "dmb-oshld" | "isb" => true,
         // Frames are cleaned when they are zeroed, and the event queue starts as zeroes.
-        "clean" if in_file("smmuv3/src/evtq.rs") => true,
+        "clean" if in_file("smmuv3/src/queue/input.rs") => true,
         // The command queue has a barrier of its own between the last store of a command and
         // PROD, and every invalidation goes through it.
         "dsb-ishst" => in_file("pgtable/src/gather.rs") || in_file("pgtable/src/split.rs"),
         "dsb-st" => {
-            in_file("smmuv3/src/configure.rs")
-                || in_file("smmuv3/src/live.rs")
-                || in_file("smmuv3/src/strtab.rs")
-                || in_file("smmuv3/src/evtq.rs")
+            in_file("smmuv3/src/device/stream.rs")
+                || in_file("smmuv3/src/device/live.rs")
+                || in_file("smmuv3/src/table/stream.rs")
+                || in_file("smmuv3/src/queue/input.rs")
         }
         _ => false,
     }
@@ -73,7 +73,7 @@ pub fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// `hypervisor/smmuv3/src/cmdq/queue.rs` as `smmuv3-cmdq-queue`.
+/// `hypervisor/smmuv3/src/queue/command.rs` as `smmuv3-queue-command`.
 fn place(file: &str) -> String {
     let file = file.trim_start_matches("hypervisor/").trim_end_matches(".rs");
     file.replace("/src/", "-").replace('/', "-")

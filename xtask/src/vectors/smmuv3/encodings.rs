@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use palisade_smmuv3::encode::{
+use palisade_smmuv3::entry::encode::{
     CdStage1, ImageFeatures, SteStage1, SteStage2, cd_stage1, ste_abort, ste_bypass, ste_stage1,
     ste_stage2,
 };

@@ -1,8 +1,8 @@
 //! A live entry that notes every image hardware may see.
 
-use palisade_smmuv3::entry::{EntryWriter, write_entry};
+use palisade_smmuv3::entry::used::{cd_used, ste_safe, ste_used};
+use palisade_smmuv3::entry::writer::{EntryWriter, write_entry};
 use palisade_smmuv3::spec::{Cd, Ste};
-use palisade_smmuv3::used::{cd_used, ste_safe, ste_used};
 
 use super::words::Words;
 

@@ -1,7 +1,7 @@
 //! Updates of live entries.
 
 use anyhow::{Context, Result};
-use palisade_smmuv3::encode::{
+use palisade_smmuv3::entry::encode::{
     CdStage1, ImageFeatures, SteStage1, SteStage2, cd_quiesced, cd_stage1, ste_abort, ste_bypass,
     ste_nested, ste_stage1, ste_stage2,
 };

@@ -1,8 +1,8 @@
 //! Which bits hardware reads.
 
 use anyhow::{Result, bail};
+use palisade_smmuv3::entry::used::{cd_used, ste_used};
 use palisade_smmuv3::spec::{Cd, Field, Ste};
-use palisade_smmuv3::used::{cd_used, ste_used};
 
 use crate::vectors::compared::Compared;
 use crate::vectors::table::Table;

@@ -5,9 +5,10 @@
 use palisade_hal::{Asid, Env, StreamId, SubstreamId, Vmid};
 use palisade_iommu::{DriverError, Feature, Refusal, StallModel, StreamPolicy};
 
-use crate::encode::{SteStage1, SteStage2, ste_abort, ste_nested, ste_stage2};
+use crate::command;
+use crate::device::smmu::Smmu;
+use crate::entry::encode::{SteStage1, SteStage2, ste_abort, ste_nested, ste_stage2};
 use crate::features::Features;
-use crate::smmu::Smmu;
 use crate::spec::{Cmd, Config, Field, Opcode, S1Dss, S1Fmt, Ste, Words};
 
 /// log2 of the CDs in a 4 KiB leaf and in a 64 KiB leaf.
@@ -112,40 +113,40 @@ impl<E: Env> Smmu<E> {
         vmid: Vmid,
         stream: &dyn Fn(u32) -> Option<StreamId>,
         words: &[u64; 2],
-    ) -> Result<(crate::batch::Phase, Cmd), DriverError> {
+    ) -> Result<(crate::device::batch::Phase, Cmd), DriverError> {
         let target = Target { stream };
         let get = |field: Field| field.get(words);
         let opcode = get(Cmd::OPCODE);
         let is = |wanted: Opcode| opcode == wanted as u64;
-        let stage1 = crate::batch::Phase::Stage1;
+        let stage1 = crate::device::batch::Phase::Stage1;
         if !self.features.stage1 {
             return Err(DriverError::Unsupported(Feature::Nested));
         }
         if is(Opcode::TlbiNsnhAll) || is(Opcode::TlbiNhAll) {
             // "Everything" of a guest is everything of its VMID.
-            return Ok((stage1, Cmd::tlbi_nh_all(vmid)));
+            return Ok((stage1, command::tlbi_nh_all(vmid)));
         }
         if is(Opcode::TlbiNhAsid) {
-            return Ok((stage1, Cmd::tlbi_nh_asid(vmid, self.guest_asid(words)?)));
+            return Ok((stage1, command::tlbi_nh_asid(vmid, self.guest_asid(words)?)));
         }
         if is(Opcode::TlbiNhVa) || is(Opcode::TlbiNhVaa) {
             let leaf = get(Cmd::LEAF) == 1;
             let address = Cmd::ADDRESS.get_address(words);
             let command = if is(Opcode::TlbiNhVa) {
-                Cmd::tlbi_nh_va(vmid, self.guest_asid(words)?, address, leaf)
+                command::tlbi_nh_va(vmid, self.guest_asid(words)?, address, leaf)
             } else {
-                Cmd::tlbi_nh_vaa(vmid, address, leaf)
+                command::tlbi_nh_vaa(vmid, address, leaf)
             };
             return Ok((stage1, self.guest_range(command, words, address)?));
         }
-        let configuration = crate::batch::Phase::Configuration;
+        let configuration = crate::device::batch::Phase::Configuration;
         if is(Opcode::CfgiCd) {
             let stream = target.stream(words)?;
             let substream = self.guest_substream(get(Cmd::SUBSTREAM_ID))?;
-            return Ok((configuration, Cmd::cfgi_cd(stream, substream, get(Cmd::LEAF) == 1)));
+            return Ok((configuration, command::cfgi_cd(stream, substream, get(Cmd::LEAF) == 1)));
         }
         if is(Opcode::CfgiCdAll) {
-            return Ok((configuration, Cmd::cfgi_cd_all(target.stream(words)?)));
+            return Ok((configuration, command::cfgi_cd_all(target.stream(words)?)));
         }
         if is(Opcode::AtcInv) {
             let stream = target.stream(words)?;
@@ -162,8 +163,8 @@ impl<E: Env> Smmu<E> {
                 return Err(refused(1, Refusal::Field));
             }
             let address = Cmd::ADDRESS.get_address(words);
-            let command = Cmd::atc_inv(stream, substream, address, size as u8);
-            return Ok((crate::batch::Phase::Device, command));
+            let command = command::atc_inv(stream, substream, address, size as u8);
+            return Ok((crate::device::batch::Phase::Device, command));
         }
         Err(refused(0, Refusal::Opcode))
     }

@@ -8,9 +8,9 @@ use palisade_iommu::{Argument, ContextView, DriverError, Feature};
 use palisade_mem::{Agent, Frames};
 
 use crate::features::Features;
-use crate::memory::Table;
-use crate::small::Small;
 use crate::spec::{L1cd, S1Fmt, Words};
+use crate::table::memory::Table;
+use crate::table::sparse::Small;
 
 /// log2 of the CDs in a leaf of 64 KiB.
 const LEAF_BITS: u8 = 10;

@@ -8,14 +8,14 @@ use palisade_iommu::{
     Feature, Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
 };
 
-use crate::batch::{Batch, Phase};
-use crate::cdtab::ContextTable;
-use crate::command::ATC_SIZE_ALL;
-use crate::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
+use crate::command::{self, ATC_SIZE_ALL};
+use crate::device::batch::{Batch, Phase};
+use crate::device::guest::guest_ste;
+use crate::device::smmu::{Smmu, Streams};
+use crate::entry::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
 use crate::error::QueueError;
-use crate::nested::guest_ste;
-use crate::smmu::{Smmu, Streams};
-use crate::spec::{Cmd, Eats, ResumeAction, S1Dss, Ste};
+use crate::spec::{Eats, ResumeAction, S1Dss, Ste};
+use crate::table::context::ContextTable;
 
 /// The VMID of streams without a stage 2; no VM has it.
 const NO_VMID: u16 = 0;
@@ -45,7 +45,7 @@ impl<E: Env> Smmu<E> {
         if held {
             // The device's TLB does not forget with the entry (§3.9.2): it would find again what
             // is unmapped while its stream does without ATS, or by other addresses.
-            self.run(&[Cmd::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
+            self.run(&[command::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
                 .map_err(|error| self.fail_stream(streams, stream, error))?;
         }
         if before == StreamState::Abort {
@@ -135,7 +135,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         }
         let table = streams.contexts.take(stream.get()).ok_or(DriverError::State(stream))?;
         drop(streams);
-        let forget = || self.run_all(&[Cmd::cfgi_cd_all(stream)]);
+        let forget = || self.run_all(&[command::cfgi_cd_all(stream)]);
         table.destroy(&self.agent, view, &forget)
     }
 
@@ -184,7 +184,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         let table = streams.contexts.get_mut(stream.get()).ok_or(DriverError::State(stream))?;
         if table.prepare(substream, &self.frames, self.features.coherent, view)? {
             // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
-            self.run(&[Cmd::cfgi_cd(stream, substream, false)])
+            self.run(&[command::cfgi_cd(stream, substream, false)])
                 .map_err(|error| self.fail_stream(&mut streams, stream, error))?;
         }
         Ok(())
@@ -273,7 +273,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             Response::Terminate if self.features.term_abort_only => ResumeAction::Abort,
             Response::Terminate => ResumeAction::TerminateSilently,
         };
-        self.run(&[Cmd::resume(stream, tag, action)]).map_err(|error| match error {
+        self.run(&[command::resume(stream, tag, action)]).map_err(|error| match error {
             QueueError::Timeout => self.fail_stream(&mut self.streams.lock(), stream, error),
             other => self.judge(other),
         })

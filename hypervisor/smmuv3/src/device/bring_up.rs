@@ -12,17 +12,18 @@ use palisade_hal::mmio::{Mmio, Reg};
 use palisade_hal::{Deadline, Env};
 use palisade_mem::{Agent, Frames};
 
-use crate::cmdq::CommandQueue;
+use crate::command;
+use crate::device::smmu::{Inputs, Options, Smmu, Streams};
 use crate::error::BringUpError;
-use crate::evtq::{InputQueue, Kind};
+use crate::event::storm::Storm;
 use crate::features::{Features, IdRegisters};
-use crate::limits::Limits;
+use crate::queue::CommandQueue;
+use crate::queue::input::{InputQueue, Kind};
+use crate::queue::limits::Limits;
 use crate::regs::{self, CR0, CR1, CR2, GBPA, IRQ_CTRL};
-use crate::small::Small;
-use crate::smmu::{Inputs, Options, Smmu, Streams};
 use crate::spec::Cmd;
-use crate::storm::Storm;
-use crate::strtab::StreamTable;
+use crate::table::sparse::Small;
+use crate::table::stream::StreamTable;
 
 /// Makes every stream abort while SMMUEN = 0 (§6.3.14.1): the first thing done to an SMMU.
 ///
@@ -112,13 +113,13 @@ impl<E: Env> Smmu<E> {
         // Nothing that firmware left may survive. Configuration first: a TLB entry could be made
         // from a stale STE otherwise (§4.3.6).
         let mut commands: ArrayVec<Cmd, 8> = ArrayVec::new();
-        commands.push(Cmd::cfgi_all());
-        commands.push(Cmd::sync());
+        commands.push(command::cfgi_all());
+        commands.push(command::sync());
         if self.features.hyp {
-            commands.push(Cmd::tlbi_el2_all());
-            commands.push(Cmd::sync());
+            commands.push(command::tlbi_el2_all());
+            commands.push(command::sync());
         }
-        commands.push(Cmd::tlbi_nsnh_all());
+        commands.push(command::tlbi_nsnh_all());
         self.run(&commands).map_err(BringUpError::Invalidation)?;
 
         {

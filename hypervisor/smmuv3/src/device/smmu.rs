@@ -11,17 +11,17 @@ use palisade_hal::{Env, StreamId};
 use palisade_iommu::{DriverError, StallModel, StreamPolicy, StreamState};
 use palisade_mem::{Agent, Frames};
 
-use crate::cdtab::ContextTable;
-use crate::cmdq::{CommandQueue, QueueCounts};
 use crate::error::QueueError;
-use crate::evtq::InputQueue;
+use crate::event::storm::Storm;
 use crate::features::Features;
-use crate::limits::Limits;
+use crate::queue::input::InputQueue;
+use crate::queue::limits::Limits;
+use crate::queue::{CommandQueue, QueueCounts};
 use crate::regs::{self, GBPA};
-use crate::small::Small;
 use crate::spec::Cmd;
-use crate::storm::Storm;
-use crate::strtab::StreamTable;
+use crate::table::context::ContextTable;
+use crate::table::sparse::Small;
+use crate::table::stream::StreamTable;
 
 /// Streams that wait to be contained at a time.
 pub(crate) const PENDING_MAX: usize = 16;

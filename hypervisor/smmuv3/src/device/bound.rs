@@ -36,10 +36,10 @@
 use palisade_hal::Env;
 use palisade_iommu::Invalidation;
 
-use crate::batch::Phase;
+use crate::command::range::SINGLE_COMMANDS_MAX;
+use crate::device::batch::Phase;
+use crate::device::smmu::Smmu;
 use crate::features::Features;
-use crate::range::SINGLE_COMMANDS_MAX;
-use crate::smmu::Smmu;
 
 /// The call and its return.
 pub const BASE: u64 = 110;

@@ -6,9 +6,9 @@ use palisade_hal::mmio::{Mmio, Reg};
 use palisade_iommu::DriverError;
 use palisade_mem::Frames;
 
-use crate::memory::Table;
+use crate::queue::ring::{Pointer, Ring};
 use crate::regs::{self, OVERFLOW};
-use crate::ring::{Pointer, Ring};
+use crate::table::memory::Table;
 
 /// Which of the two queues, and so which registers and how long an entry is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,13 +5,14 @@ use core::sync::atomic::Ordering;
 use palisade_hal::{Env, StreamId, SubstreamId};
 use palisade_iommu::{Drained, FaultRecord, StreamState};
 
-use crate::batch::{Batch, Phase};
-use crate::decode::decode;
+use crate::command;
+use crate::device::batch::{Batch, Phase};
+use crate::device::smmu::{Inputs, Smmu};
 use crate::error::QueueError;
+use crate::event::decode::decode;
+use crate::event::storm::Verdict;
 use crate::regs::{self, GERROR};
-use crate::smmu::{Inputs, Smmu};
 use crate::spec::{Cmd, EventRecord, PageRequest, PriResponse};
-use crate::storm::Verdict;
 
 /// Page requests answered per call.
 const REQUESTS_PER_CALL: usize = 32;
@@ -75,7 +76,8 @@ impl<E: Env> Smmu<E> {
             let substream = (PageRequest::SSV.get(words) == 1).then_some(number);
             let group = PageRequest::PRG_INDEX.get(words) as u16;
             // The drain's budget is the list's capacity.
-            let _ = answers.try_push(Cmd::pri_resp(stream, substream, group, PriResponse::Failure));
+            let _ =
+                answers.try_push(command::pri_resp(stream, substream, group, PriResponse::Failure));
         });
         drop(inputs);
         let mut batch = Batch::new(self);

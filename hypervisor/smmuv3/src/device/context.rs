@@ -3,14 +3,15 @@
 use palisade_hal::{Env, StreamId, SubstreamId, barrier};
 use palisade_iommu::{Argument, Context, DriverError, Feature, StallModel};
 
-use crate::cdtab::ContextTable;
-use crate::encode::{CdStage1, cd_quiesced, cd_stage1};
-use crate::entry::{breaks, write_entry};
+use crate::command;
+use crate::device::live::{Kind, LiveEntry};
+use crate::device::smmu::{Smmu, Streams};
+use crate::entry::encode::{CdStage1, cd_quiesced, cd_stage1};
+use crate::entry::used::cd_used;
+use crate::entry::writer::{breaks, write_entry};
 use crate::error::QueueError;
-use crate::live::{Kind, LiveEntry};
-use crate::smmu::{Smmu, Streams};
-use crate::spec::{Cd, Cmd, Words};
-use crate::used::cd_used;
+use crate::spec::{Cd, Words};
+use crate::table::context::ContextTable;
 
 const CD: &Kind = &Kind { used: cd_used, safe: |_, _| [0; 8] };
 
@@ -102,7 +103,7 @@ impl<E: Env> Smmu<E> {
         let contexts = Self::table_of(streams, stream)?;
         let current = contexts.read(stream, substream)?;
         let (table, first) = contexts.entry(stream, substream)?;
-        let forget = Cmd::cfgi_cd(stream, substream, true);
+        let forget = command::cfgi_cd(stream, substream, true);
         let mut writer = LiveEntry { smmu: self, kind: CD, table, first, forget };
         barrier::dsb_st();
         let live = |words: &Words| Cd::V.get(words) == 1;

@@ -1,7 +1,7 @@
 //! The core's invalidations in commands (§4.3 to §4.5).
 //!
 //! What a call costs at most, [`Smmu::bound`] says: a range without range invalidation is cut into
-//! at most [`SINGLE_COMMANDS_MAX`](crate::range::SINGLE_COMMANDS_MAX) commands, with it it is one;
+//! at most [`SINGLE_COMMANDS_MAX`](crate::command::range::SINGLE_COMMANDS_MAX) commands, with it it is one;
 //! a batch is one write of CMDQ_PROD and one CMD_SYNC at its end, and is waited for in at most
 //! `Options::sync_turns` turns, each of which reads at most three registers. A time-out adds one
 //! lone CMD_SYNC under the same limit.
@@ -9,12 +9,11 @@
 use palisade_hal::{Env, StreamId, Vmid};
 use palisade_iommu::{DriverError, Invalidation};
 
-use crate::batch::{Batch, Phase};
-use crate::command::ATC_SIZE_ALL;
+use crate::command::range::{Span, atc_cover, cover};
+use crate::command::{self, ATC_SIZE_ALL};
+use crate::device::batch::{Batch, Phase};
+use crate::device::smmu::Smmu;
 use crate::error::QueueError;
-use crate::range::{Span, atc_cover, cover};
-use crate::smmu::Smmu;
-use crate::spec::Cmd;
 
 /// log2 of a size that should be a power of two; 0 for one that is not.
 const fn log2(size: u64) -> u32 {
@@ -56,16 +55,16 @@ impl<E: Env> Smmu<E> {
         match *invalidation {
             Invalidation::All => {
                 if features.hyp {
-                    commands.push(Phase::Stage2, Cmd::tlbi_el2_all())?;
+                    commands.push(Phase::Stage2, command::tlbi_el2_all())?;
                 }
-                commands.push(Phase::Stage2, Cmd::tlbi_nsnh_all())
+                commands.push(Phase::Stage2, command::tlbi_nsnh_all())
             }
             // Each stage has its commands only where it is implemented (§4.4.2, §4.4.3).
             Invalidation::Vmid(vmid) if features.stage2 => {
-                commands.push(Phase::Stage2, Cmd::tlbi_s12_vmall(vmid))
+                commands.push(Phase::Stage2, command::tlbi_s12_vmall(vmid))
             }
             Invalidation::Vmid(vmid) | Invalidation::StageOneOf(vmid) if features.stage1 => {
-                commands.push(Phase::Stage1, Cmd::tlbi_nh_all(tag(vmid)))
+                commands.push(Phase::Stage1, command::tlbi_nh_all(tag(vmid)))
             }
             Invalidation::Vmid(_) | Invalidation::StageOneOf(_) => Ok(()),
             Invalidation::StageTwo { vmid, start, size, granule, leaf } => {
@@ -76,12 +75,12 @@ impl<E: Env> Smmu<E> {
                 commands.push_cover(
                     Phase::Stage2,
                     cover(&span, features.ril, features.ds),
-                    |ipa, leaf| Cmd::tlbi_s2_ipa(vmid, ipa, leaf),
-                    Cmd::tlbi_s12_vmall(vmid),
+                    |ipa, leaf| command::tlbi_s2_ipa(vmid, ipa, leaf),
+                    command::tlbi_s12_vmall(vmid),
                 )
             }
             Invalidation::Asid { vmid, asid } if features.stage1 => {
-                commands.push(Phase::Stage1, Cmd::tlbi_nh_asid(tag(vmid), asid))
+                commands.push(Phase::Stage1, command::tlbi_nh_asid(tag(vmid), asid))
             }
             Invalidation::StageOne { vmid, asid, start, size, granule, leaf }
                 if features.stage1 =>
@@ -90,15 +89,15 @@ impl<E: Env> Smmu<E> {
                 commands.push_cover(
                     Phase::Stage1,
                     cover(&span, features.ril, features.ds),
-                    |va, leaf| Cmd::tlbi_nh_va(tag(vmid), asid, va, leaf),
-                    Cmd::tlbi_nh_asid(tag(vmid), asid),
+                    |va, leaf| command::tlbi_nh_va(tag(vmid), asid, va, leaf),
+                    command::tlbi_nh_asid(tag(vmid), asid),
                 )
             }
             Invalidation::Context { stream, substream } if features.stage1 => {
-                commands.push(Phase::Configuration, Cmd::cfgi_cd(stream, substream, true))
+                commands.push(Phase::Configuration, command::cfgi_cd(stream, substream, true))
             }
             Invalidation::Contexts(stream) if features.stage1 => {
-                commands.push(Phase::Configuration, Cmd::cfgi_cd_all(stream))
+                commands.push(Phase::Configuration, command::cfgi_cd_all(stream))
             }
             Invalidation::Asid { .. }
             | Invalidation::StageOne { .. }
@@ -113,9 +112,8 @@ impl<E: Env> Smmu<E> {
                 let all = Some((0, ATC_SIZE_ALL));
                 let span = if size == u64::MAX { all } else { atc_cover(start.get(), size) };
                 match span {
-                    Some((address, size)) => {
-                        commands.push(Phase::Device, Cmd::atc_inv(stream, substream, address, size))
-                    }
+                    Some((address, size)) => commands
+                        .push(Phase::Device, command::atc_inv(stream, substream, address, size)),
                     None => Ok(()),
                 }
             }

@@ -6,7 +6,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::ring::{Pointer, Ring};
+use crate::queue::ring::{Pointer, Ring};
 
 /// How many failed commands are remembered, the newest ones.
 const FAILURES_KEPT: usize = 8;

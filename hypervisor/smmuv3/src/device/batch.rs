@@ -3,10 +3,11 @@
 use arrayvec::ArrayVec;
 use palisade_hal::Env;
 
-use crate::cmdq::BATCH_COMMANDS_MAX;
+use crate::command;
+use crate::command::range::{Cover, Piece};
+use crate::device::smmu::Smmu;
 use crate::error::QueueError;
-use crate::range::{Cover, Piece};
-use crate::smmu::Smmu;
+use crate::queue::BATCH_COMMANDS_MAX;
 use crate::spec::Cmd;
 
 /// What must be complete before what (§4.3.6, §4.4.3.1, §4.5.1): a TLB entry could be made again
@@ -45,7 +46,7 @@ impl<'a, E: Env> Batch<'a, E> {
     /// That of sending what had to make room.
     pub fn push(&mut self, phase: Phase, command: Cmd) -> Result<(), QueueError> {
         if phase > self.phase && !self.commands.is_empty() {
-            self.add(Cmd::sync())?;
+            self.add(command::sync())?;
         }
         self.phase = phase;
         self.add(command)

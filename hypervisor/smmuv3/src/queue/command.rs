@@ -10,12 +10,13 @@ use palisade_iommu::DriverError;
 use palisade_mem::Frames;
 
 use super::producer::{Failure, Producer};
+use crate::command;
 use crate::error::QueueError;
-use crate::limits::Limits;
-use crate::memory::Table;
+use crate::queue::limits::Limits;
+use crate::queue::ring::{Pointer, Ring};
 use crate::regs::{self, CMDQ_CONS, GERROR};
-use crate::ring::{Pointer, Ring};
 use crate::spec::Cmd;
+use crate::table::memory::Table;
 
 /// Commands in one batch, its CMD_SYNCs included: the longest range without range invalidation
 /// and what else belongs to it. A longer request is several batches.
@@ -244,11 +245,11 @@ impl CommandQueue {
 
     fn sync(&self, producer: &Producer, position: u64) -> Cmd {
         match &self.completion {
-            Completion::Poll => Cmd::sync(),
+            Completion::Poll => command::sync(),
             Completion::Message(words) => {
                 let offset = u64::from(producer.index(position)) * 8;
                 let pa = PhysAddr::new(words.pa().get() + offset);
-                Cmd::sync_msi(pa, Self::cookie(position))
+                command::sync_msi(pa, Self::cookie(position))
             }
         }
     }
@@ -347,7 +348,7 @@ impl CommandQueue {
                 let index = inner.producer.index(position);
                 let opcode = (self.table.load(index as usize * 2) & 0xff) as u8;
                 inner.producer.fail(position, Failure::Illegal(opcode));
-                self.put(&inner.producer, position, &[Cmd::sync()]);
+                self.put(&inner.producer, position, &[command::sync()]);
                 self.table.publish(index as usize * 2, 2);
             }
         }

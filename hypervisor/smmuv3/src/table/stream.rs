@@ -10,12 +10,12 @@ use palisade_hal::mmio::Mmio;
 use palisade_iommu::DriverError;
 use palisade_mem::Frames;
 
-use crate::encode::ste_abort;
+use crate::entry::encode::ste_abort;
 use crate::features::Features;
-use crate::memory::Table;
 use crate::regs::{self, STRTAB_BASE_CFG};
-use crate::small::Small;
 use crate::spec::{L1std, Words};
+use crate::table::memory::Table;
+use crate::table::sparse::Small;
 
 /// log2 of the STEs in a second level.
 pub const SPLIT: u32 = 8;

@@ -2,11 +2,11 @@
 
 use palisade_hal::Env;
 
-use crate::entry::EntryWriter;
+use crate::device::smmu::Smmu;
+use crate::entry::writer::EntryWriter;
 use crate::error::QueueError;
-use crate::memory::Table;
-use crate::smmu::Smmu;
 use crate::spec::{Cmd, Words};
+use crate::table::memory::Table;
 
 /// What hardware makes of the bits of one kind of entry.
 pub(crate) struct Kind {

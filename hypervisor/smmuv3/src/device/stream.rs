@@ -5,15 +5,15 @@ use palisade_iommu::{
     Argument, DriverError, Feature, StageTwo, StallModel, StreamPolicy, StreamState,
 };
 
-use crate::command::ATC_SIZE_ALL;
-use crate::encode::{SteStage2, ste_abort};
-use crate::entry::{breaks, write_entry};
+use crate::command::{self, ATC_SIZE_ALL};
+use crate::device::live::{Kind, LiveEntry};
+use crate::device::smmu::{Smmu, Streams};
+use crate::entry::encode::{SteStage2, ste_abort};
+use crate::entry::used::{ste_safe, ste_used};
+use crate::entry::writer::{breaks, write_entry};
 use crate::error::QueueError;
-use crate::live::{Kind, LiveEntry};
-use crate::smmu::{Smmu, Streams};
-use crate::spec::{Cmd, Config, Ste};
-use crate::strtab::Prepared;
-use crate::used::{ste_safe, ste_used};
+use crate::spec::{Config, Ste};
+use crate::table::stream::Prepared;
 
 const STE: &Kind = &Kind { used: ste_used, safe: ste_safe };
 
@@ -47,7 +47,7 @@ impl<E: Env> Smmu<E> {
         match streams.table.prepare(stream)? {
             Prepared::Present => Ok(()),
             // Leaf = 0: the L1STD that said "none" may be cached (§5.1.1).
-            Prepared::New => self.run_all(&[Cmd::cfgi_ste(stream, false)]),
+            Prepared::New => self.run_all(&[command::cfgi_ste(stream, false)]),
         }
     }
 
@@ -119,7 +119,7 @@ impl<E: Env> Smmu<E> {
         self.prepare_entry(streams, stream)?;
         let current = streams.table.read(stream).ok_or(DriverError::State(stream))?;
         let (table, first) = streams.table.entry(stream)?;
-        let forget = Cmd::cfgi_ste(stream, true);
+        let forget = command::cfgi_ste(stream, true);
         let mut writer = LiveEntry { smmu: self, kind: STE, table, first, forget };
         // What the entry will point at is visible before the entry is.
         barrier::dsb_st();
@@ -159,11 +159,11 @@ impl<E: Env> Smmu<E> {
         }
         // Neither a stalled transaction nor a device TLB forgets with the entry (§4.3.8, §3.9.2).
         if self.can_stall() {
-            self.run(&[Cmd::stall_term(stream)])
+            self.run(&[command::stall_term(stream)])
                 .map_err(|error| self.fail_stream(streams, stream, error))?;
         }
         if ats {
-            self.run(&[Cmd::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
+            self.run(&[command::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
                 .map_err(|error| self.fail_stream(streams, stream, error))?;
         }
         Ok(())
@@ -185,7 +185,7 @@ impl<E: Env> Smmu<E> {
             table.publish(first, 1);
         }
         log::error!("smmuv3: stream {stream}: {error}; it aborts, its device counts as dead");
-        match self.run(&[Cmd::cfgi_ste(stream, true)]) {
+        match self.run(&[command::cfgi_ste(stream, true)]) {
             Ok(()) => DriverError::Timeout(stream),
             Err(_) => {
                 self.die();
