@@ -39,6 +39,7 @@ extern crate alloc;
 #[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
 extern crate std;
 
+mod ats;
 mod attach;
 mod device;
 mod domain;

@@ -1,5 +1,6 @@
 //! Errors of the driver's own making.
 
+use palisade_hal::StreamId;
 use thiserror::Error;
 
 use crate::features::Unsupported;
@@ -19,6 +20,9 @@ pub enum BringUpError {
     /// No memory for tables or queues.
     #[error("out of memory for tables and queues")]
     NoMemory,
+    /// Memory for a table or a queue lies beyond what the SMMU can address (§3.4).
+    #[error("{0}: its memory lies beyond the output size, IDR5.OAS")]
+    OutputSize(&'static str),
     /// The register block is shorter than the two pages of §6.2.
     #[error("register block is too short")]
     Registers,
@@ -33,9 +37,10 @@ pub enum QueueError {
     /// CERROR_ILL: the command with this opcode was refused and replaced by a CMD_SYNC.
     #[error("illegal command {0:#04x}")]
     Illegal(u8),
-    /// CERROR_ATC_INV_SYNC: a device TLB did not answer.
-    #[error("device TLB invalidation timed out")]
-    DeviceTlb,
+    /// A device TLB did not complete an invalidation: CERROR_ATC_INV_SYNC, or the deadline. The
+    /// stream is that of the first such device.
+    #[error("device TLB of stream {0} did not complete an invalidation in time")]
+    DeviceTlb(StreamId),
     /// The queue is beyond repair: aborts on every fetch, impossible indexes, service failure.
     #[error("command queue is dead")]
     Dead,

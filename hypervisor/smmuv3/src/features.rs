@@ -8,6 +8,7 @@ use tock_registers::LocalRegisterCopy;
 use crate::entry::encode::ImageFeatures;
 use crate::queue::ring::MAX_LOG2;
 use crate::regs::{self, IDR0, IDR1, IDR3, IDR5};
+use crate::table::memory::Reach;
 
 /// Why this driver cannot drive an SMMU; the text names the register field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -51,6 +52,9 @@ pub enum Unsupported {
     /// No 4 KiB granule.
     #[error("IDR5.GRAN4K: no 4 KiB granule")]
     Granule,
+    /// Page 1 of the registers, where the event queue's indexes are, does not work.
+    #[error("register page 1 does not work")]
+    PageOne,
 }
 
 /// The raw values the driver looks at.
@@ -109,6 +113,10 @@ pub struct Features {
     pub stage1: bool,
     /// Stage 2.
     pub stage2: bool,
+    /// Both stages for one stream.
+    pub nested: bool,
+    /// Commands of different kinds need a CMD_SYNC between them.
+    pub sync_between_kinds: bool,
     /// SHCFG and the other overrides are read.
     pub attr_types_ovr: bool,
     /// log2 of the largest command queue.
@@ -127,8 +135,10 @@ pub struct Features {
     pub ds: bool,
     /// Supported granules as a bitmap of sizes.
     pub granules: u64,
-    /// Output address width.
+    /// Output address width: OAS.
     pub output_bits: u8,
+    /// Width of the addresses that stage 2 takes: IAS (§3.4).
+    pub input_bits: u8,
 }
 
 /// Substreams the architecture has (§3.3.2: 2^20).
@@ -192,6 +202,8 @@ impl Features {
             coherent: idr0.is_set(IDR0::COHACC),
             stage1,
             stage2,
+            nested: stage1 && stage2,
+            sync_between_kinds: false,
             attr_types_ovr: idr1.is_set(IDR1::ATTR_TYPES_OVR),
             cmdq_log2: idr1.read(IDR1::CMDQS).min(MAX_LOG2),
             evtq_log2: idr1.read(IDR1::EVENTQS).min(MAX_LOG2),
@@ -204,6 +216,12 @@ impl Features {
                 | granule(idr5.is_set(IDR5::GRAN16K), 1 << 14)
                 | granule(idr5.is_set(IDR5::GRAN64K), 1 << 16),
             output_bits,
+            // §3.4: AArch32 tables have 40 bits of IPA, whatever the output size.
+            input_bits: if idr0.read(IDR0::TTF) & 0b01 != 0 {
+                output_bits.max(40)
+            } else {
+                output_bits
+            },
         })
     }
 
@@ -216,9 +234,9 @@ impl Features {
         }
     }
 
-    /// Whether `address` lies inside the output size.
-    pub fn reaches(&self, address: u64) -> bool {
-        address >> self.output_bits == 0
+    /// How the SMMU reaches its tables and queues.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { coherent: self.coherent, output_bits: self.output_bits }
     }
 
     /// Substreams that one table can have: without two-level tables at most 2^10, since a linear
@@ -232,7 +250,7 @@ impl Features {
         Capabilities {
             stage1: self.stage1,
             stage2: self.stage2,
-            nested: self.stage1 && self.stage2,
+            nested: self.nested,
             coherent: self.coherent,
             range_invalidation: self.ril,
             ats: self.ats,

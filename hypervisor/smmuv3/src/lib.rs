@@ -8,7 +8,7 @@
 //! | module | manual |
 //! |---|---|
 //! | `spec` | §4, §5, §7: structures as types |
-//! | `features`, `regs` | §6.3 |
+//! | `features`, `errata`, `regs` | §6.3 |
 //! | `queue` | §3.5, §7.1, §7.4, §8: rings, the command queue, the queues that hardware fills |
 //! | `command` | §4: commands and ranges |
 //! | `entry` | §5, §3.21.3: images, and how a live one changes |
@@ -23,6 +23,7 @@ extern crate alloc;
 pub mod command;
 pub mod device;
 pub mod entry;
+pub mod errata;
 mod error;
 pub mod event;
 pub mod features;

@@ -113,6 +113,8 @@ pub const IDR1: Reg<u32, IDR1::Register> = Reg::at(0x04);
 pub const IDR3: Reg<u32, IDR3::Register> = Reg::at(0x0c);
 /// SMMU_IDR5 (§6.3.6).
 pub const IDR5: Reg<u32, IDR5::Register> = Reg::at(0x14);
+/// SMMU_IIDR (§6.3.7).
+pub const IIDR: Reg<u32> = Reg::at(0x18);
 /// SMMU_CR0 (§6.3.9).
 pub const CR0: Reg<u32, CR0::Register> = Reg::at(0x20);
 /// SMMU_CR0ACK (§6.3.10).

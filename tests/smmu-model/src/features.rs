@@ -80,6 +80,8 @@ pub struct Features {
     pub gbpa_abort: bool,
     /// AIDR: 0x00 to 0x04, for SMMUv3.0 to SMMUv3.4.
     pub version: u32,
+    /// IIDR (6.3.7): whose part it is, and which revision.
+    pub iidr: u32,
 }
 
 impl Default for Features {
@@ -119,6 +121,7 @@ impl Default for Features {
             stall_max: 16,
             gbpa_abort: false,
             version: 2,
+            iidr: 0x43b,
         }
     }
 }

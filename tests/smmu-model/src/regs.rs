@@ -125,7 +125,7 @@ impl Model {
             0x0c => self.features.idr3(),
             0x10 => 0,
             0x14 => self.features.idr5(),
-            0x18 => 0x0043_b000,
+            0x18 => self.features.iidr,
             0x1c => self.features.version,
             0x20 => regs.cr0,
             0x24 => regs.cr0ack,

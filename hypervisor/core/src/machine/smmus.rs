@@ -71,7 +71,7 @@ fn one(
 ) -> Result<(), alloc::string::String> {
     let text = |error: &dyn core::fmt::Display| alloc::format!("{error}");
     let mmio = registers(machine, node).ok_or("registers not mapped")?;
-    let options = Options { coherent: node.coherent, ..Options::default() };
+    let options = Options { phandle: node.phandle, coherent: node.coherent, ..Options::default() };
     let smmu = Smmu::bring_up(mmio, frames, Counter, options).map_err(|e| text(&e))?;
     let can = smmu.capabilities();
     log::info!(

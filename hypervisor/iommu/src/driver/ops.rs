@@ -158,6 +158,18 @@ pub trait IommuDriver: Send + Sync {
     /// `Unsupported(Feature::Stall)` where faults never stall.
     fn resume(&self, stream: StreamId, tag: u16, response: Response) -> Result<(), DriverError>;
 
+    /// Says whether the device behind `stream`, to which ATS was granted, has its own ATS on.
+    ///
+    /// Off, before the device loses it (a reset clears ATS Enable and the device's TLB with it):
+    /// from then on the stream translates without ATS and no invalidation is sent to the device,
+    /// which would not complete one. On, before the device gets it again (IHI 0070 §3.9.2).
+    ///
+    /// A stream without the grant stays without ATS.
+    ///
+    /// # Errors
+    /// Those of a change of the stream's entry.
+    fn set_device_tlb(&self, stream: StreamId, on: bool) -> Result<(), DriverError>;
+
     /// Hands at most `budget` event records to `sink`, which must neither block nor call back.
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained;
 

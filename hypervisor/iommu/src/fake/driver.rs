@@ -42,6 +42,8 @@ pub enum Call {
     Sync,
     /// `resume`.
     Resume(u32, u16),
+    /// `set_device_tlb`.
+    DeviceTlb(u32, bool),
     /// `drain_events`.
     Drain,
 }

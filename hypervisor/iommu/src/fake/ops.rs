@@ -280,6 +280,10 @@ impl IommuDriver for FakeDriver {
         self.inner.lock().step(Call::Resume(stream.get(), tag))
     }
 
+    fn set_device_tlb(&self, stream: StreamId, on: bool) -> Result<(), DriverError> {
+        self.inner.lock().step(Call::DeviceTlb(stream.get(), on))
+    }
+
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
         let mut inner = self.inner.lock();
         inner.calls.push(Call::Drain);

@@ -40,12 +40,17 @@ impl<'a, E: Env> Batch<'a, E> {
         Self { smmu, commands: ArrayVec::new(), room, phase: Phase::Configuration }
     }
 
-    /// Adds a command, after a CMD_SYNC where its phase must see earlier ones complete.
+    /// Adds a command, after a CMD_SYNC where its phase must see earlier ones complete, or where
+    /// it has to be told apart from the one before.
     ///
     /// # Errors
     /// That of sending what had to make room.
     pub fn push(&mut self, phase: Phase, command: Cmd) -> Result<(), QueueError> {
-        if phase > self.phase && !self.commands.is_empty() {
+        if let Some(before) = self.commands.last()
+            && (phase > self.phase
+                || phase == Phase::Device && other_stream(before, &command)
+                || self.smmu.features.sync_between_kinds && before.opcode() != command.opcode())
+        {
             self.add(command::sync())?;
         }
         self.phase = phase;
@@ -100,6 +105,12 @@ impl<'a, E: Env> Batch<'a, E> {
     pub fn finish(&self) -> Result<(), QueueError> {
         if self.commands.is_empty() { Ok(()) } else { self.smmu.run(&self.commands) }
     }
+}
+
+/// Whether the commands are about different streams. A CMD_SYNC between the CMD_ATC_INVs of two
+/// devices says which of them is slow, and leaves the other alone (§4.7.3).
+fn other_stream(one: &Cmd, other: &Cmd) -> bool {
+    !one.is_sync() && Cmd::STREAM_ID.get(&one.0) != Cmd::STREAM_ID.get(&other.0)
 }
 
 /// The command for one piece of a range (§4.4.1.1).

@@ -110,8 +110,13 @@ impl<E: Env> Smmu<E> {
             if commands == 0 {
                 continue;
             }
-            // The CMD_SYNC that the phase waits for.
-            bound.commands += commands + u64::from(before.is_some_and(|before| phase > before));
+            // The CMD_SYNC that the phase waits for, or that tells one device from another.
+            let apart = phase == Phase::Device || self.features.sync_between_kinds;
+            let synced = before.is_some_and(|before| phase > before || apart);
+            bound.commands += commands + u64::from(synced);
+            // All is two kinds.
+            let kinds = matches!(of, Invalidation::All) && commands > 1;
+            bound.commands += u64::from(kinds && self.features.sync_between_kinds);
             before = Some(phase);
         }
         bound.batches = bound.commands.div_ceil(self.queue.batch_max() as u64 - 1);

@@ -4,16 +4,18 @@
 //! firmware left, there is no instant at which a stream bypasses.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
 use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::{Mmio, Reg};
 use palisade_hal::{Deadline, Env};
+use palisade_iommu::{Argument, DriverError};
 use palisade_mem::{Agent, Frames};
 
 use crate::command;
-use crate::device::smmu::{Inputs, Options, Smmu, Streams};
+use crate::device::smmu::{Inputs, Name, Options, Smmu, Streams};
+use crate::errata::{Erratum, Identity, errata};
 use crate::error::BringUpError;
 use crate::event::storm::Storm;
 use crate::features::{Features, IdRegisters};
@@ -76,6 +78,11 @@ impl<E: Env> Smmu<E> {
         abort_by_default(&mmio, &env, options.register_micros)?;
         disable(&mmio, &env, options.register_limits())?;
         let mut features = Features::new(&IdRegisters::read(&mmio))?;
+        for erratum in errata(Identity::new(mmio.get(regs::IIDR))) {
+            let Erratum { part, number, effect, .. } = erratum;
+            log::warn!("{}: {part}, erratum {number}: {effect}", Name(options.phandle));
+            features.restrict(erratum)?;
+        }
         features.coherent &= options.coherent;
         let agent = frames.register_agent("smmu").map_err(|_| BringUpError::NoMemory)?;
         let parts = Parts::new(frames, &features, &options)?;
@@ -187,13 +194,13 @@ impl<E: Env> Smmu<E> {
     }
 
     /// Gives the instance up: SMMUEN = 0, so that GBPA aborts every stream, and every later call
-    /// answers that it is dead. Told once.
+    /// returns that it is dead. Logged once.
     pub(crate) fn die(&self) {
         self.queue.kill();
         if !self.dead.swap(true, Ordering::AcqRel) {
-            log::error!("smmuv3: instance is dead, every stream aborts");
+            log::error!("{}: it is dead, every stream aborts", self.name());
             if disable(&self.mmio, &self.env, self.options.register_limits()).is_err() {
-                log::error!("smmuv3: the instance did not even acknowledge being disabled");
+                log::error!("{}: it did not even acknowledge being disabled", self.name());
             }
         }
     }
@@ -206,7 +213,7 @@ impl<E: Env> Smmu<E> {
         let blocked = abort_by_default(&self.mmio, &self.env, micros)
             .and_then(|()| disable(&self.mmio, &self.env, self.options.register_limits()));
         if let Err(error) = blocked {
-            log::error!("smmuv3: shutdown: {error}");
+            log::error!("{}: shutdown: {error}", self.name());
         }
     }
 }
@@ -253,32 +260,44 @@ impl Parts {
         features: &Features,
         options: &Options,
     ) -> Result<Self, BringUpError> {
-        let none = |_| BringUpError::NoMemory;
-        let coherent = features.coherent;
-        let table = StreamTable::new(frames, features).map_err(none)?;
+        // What there is no memory for, or none that the SMMU can address, by name.
+        let lacks = |what| {
+            move |error| match error {
+                DriverError::Argument(Argument::OutputSize) => BringUpError::OutputSize(what),
+                _ => BringUpError::NoMemory,
+            }
+        };
+        let reach = features.reach();
+        let table = StreamTable::new(frames, features).map_err(lacks("stream table"))?;
         let log2 = options.cmdq_log2.max(3).min(features.cmdq_log2);
         let messages = options.messages && features.msi;
-        let queue = CommandQueue::new(frames, log2, coherent, messages, options.sync_limits());
-        let Ok(queue) = queue else {
-            table.free();
-            return Err(BringUpError::NoMemory);
+        let queue = CommandQueue::new(frames, log2, features, messages, options.queue_limits());
+        let queue = match queue {
+            Ok(queue) => queue,
+            Err(error) => {
+                table.free();
+                return Err(lacks("command queue")(error));
+            }
         };
         let log2 = options.evtq_log2.min(features.evtq_log2);
-        let Ok(events) = InputQueue::new(Kind::Event, frames, log2, coherent) else {
-            table.free();
-            queue.free();
-            return Err(BringUpError::NoMemory);
+        let events = match InputQueue::new(Kind::Event, frames, log2, reach) {
+            Ok(events) => events,
+            Err(error) => {
+                table.free();
+                queue.free();
+                return Err(lacks("event queue")(error));
+            }
         };
         let mut requests = None;
         if features.pri {
             let log2 = options.evtq_log2.min(features.priq_log2);
-            match InputQueue::new(Kind::PageRequest, frames, log2, coherent) {
+            match InputQueue::new(Kind::PageRequest, frames, log2, reach) {
                 Ok(made) => requests = Some(made),
-                Err(_) => {
+                Err(error) => {
                     table.free();
                     queue.free();
                     events.free();
-                    return Err(BringUpError::NoMemory);
+                    return Err(lacks("PRI queue")(error));
                 }
             }
         }
@@ -307,16 +326,18 @@ impl Parts {
             streams: Mutex::new(Streams {
                 table: self.table,
                 contexts: Small::new(),
-                policies: Small::new(),
+                device_tlbs: Small::new(),
                 dead: Small::new(),
             }),
             inputs: Mutex::new(Inputs {
                 events: self.events,
                 requests: self.requests,
                 storm,
+                overflowed: false,
                 pending: ArrayVec::new(),
             }),
             dead: AtomicBool::new(false),
+            logged: AtomicU32::new(0),
             stream_bits,
             env,
         }

@@ -6,6 +6,7 @@ use palisade_iommu::{Argument, Context, DriverError, Feature, StallModel};
 use crate::command;
 use crate::device::live::{Kind, LiveEntry};
 use crate::device::smmu::{Smmu, Streams};
+use crate::device::stream::size_bits;
 use crate::entry::encode::{CdStage1, cd_quiesced, cd_stage1};
 use crate::entry::used::cd_used;
 use crate::entry::writer::{breaks, write_entry};
@@ -44,14 +45,14 @@ impl<E: Env> Smmu<E> {
             if features.granules & granule == 0 {
                 return Err(DriverError::Argument(Argument::Granule));
             }
-            if context.table & 0xf != 0 || context.table >> 52 != 0 {
-                return Err(DriverError::Argument(Argument::Root));
-            }
         }
-        // The output size is the smaller of what is asked and what there is (§5.4, IPS).
+        // The output size is the smaller of what is asked and what there is (§5.4, IPS); an address
+        // of the root beyond it is ILLEGAL (§5.4, TTB0).
         let ips = tcr_field(tcr, 34, 32);
-        if ips > 6 {
-            return Err(DriverError::Argument(Argument::Ips));
+        let asked = size_bits(u64::from(ips)).ok_or(DriverError::Argument(Argument::Ips))?;
+        let reach = asked.min(features.input_bits);
+        if !context.quiet && (context.table & 0xf != 0 || context.table >> reach != 0) {
+            return Err(DriverError::Argument(Argument::Root));
         }
         let ha = tcr_field(tcr, 39, 39) == 1;
         let hd = tcr_field(tcr, 40, 40) == 1;

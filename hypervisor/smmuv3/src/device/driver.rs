@@ -9,9 +9,9 @@ use palisade_iommu::{
 };
 
 use crate::command::{self, ATC_SIZE_ALL};
-use crate::device::batch::{Batch, Phase};
-use crate::device::guest::guest_ste;
-use crate::device::smmu::{Smmu, Streams};
+use crate::device::batch::Batch;
+use crate::device::guest::{Stop, guest_ste};
+use crate::device::smmu::{DeviceTlb, Smmu, Streams};
 use crate::entry::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
 use crate::error::QueueError;
 use crate::spec::{Eats, ResumeAction, S1Dss, Ste};
@@ -25,28 +25,41 @@ impl<E: Env> Smmu<E> {
         if self.dead.load(Ordering::Acquire) { Err(DriverError::Dead) } else { Ok(()) }
     }
 
-    /// Installs a translating entry and notes what the stream may do.
+    /// Installs an entry that lets transactions through, and notes whether it grants ATS.
+    ///
+    /// A device's TLB does not forget with the entry (§3.9.2). Where one is on, it is invalidated
+    /// whole after the change: it would find again what is unmapped while its stream does without
+    /// ATS, or by other addresses. Where it is not on yet, EATS is set last, after everything else
+    /// is confirmed: no translation is given out by the entry that was there before.
     fn install(
         &self,
         streams: &mut Streams,
         stream: StreamId,
         mut ste: Ste,
-        policy: StreamPolicy,
     ) -> Result<(), DriverError> {
-        // Floods of one fault become one record where hardware can merge them.
-        Ste::MEV.set(&mut ste.0, 1);
         // A stall that starts under the old configuration would survive it.
         let before = self.read_state(streams, stream);
-        streams.policies.reserve()?;
-        let held = streams.policies.get(stream.get()).is_some_and(|policy| policy.ats);
+        streams.device_tlbs.reserve()?;
+        let granted = Ste::EATS.get(&ste.0) == Eats::Full as u64;
+        let held = streams.device_tlbs.get(stream.get()).copied();
+        let quiet = without_ats(&ste);
+        let off = matches!(held, Some(DeviceTlb::Off { .. }));
+        if off {
+            ste = quiet;
+        }
+        if granted && !off && held.is_none() && before != StreamState::Abort {
+            self.set_entry(streams, stream, &quiet)?;
+        }
         self.set_entry(streams, stream, &ste)?;
-        let ats = Ste::EATS.get(&ste.0) == Eats::Full as u64;
-        streams.policies.put(stream.get(), StreamPolicy { ats, ..policy });
-        if held {
-            // The device's TLB does not forget with the entry (§3.9.2): it would find again what
-            // is unmapped while its stream does without ATS, or by other addresses.
-            self.run(&[command::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
-                .map_err(|error| self.fail_stream(streams, stream, error))?;
+        if off {
+            streams.device_tlbs.put(stream.get(), DeviceTlb::Off { granted });
+        } else if granted {
+            streams.device_tlbs.put(stream.get(), DeviceTlb::On);
+        } else {
+            streams.device_tlbs.take(stream.get());
+        }
+        if held == Some(DeviceTlb::On) {
+            self.forget_device(streams, stream)?;
         }
         if before == StreamState::Abort {
             // The event lock is never waited for under the configuration lock.
@@ -56,6 +69,29 @@ impl<E: Env> Smmu<E> {
         }
         Ok(())
     }
+
+    /// Makes the device behind `stream` forget every translation.
+    pub(crate) fn forget_device(
+        &self,
+        streams: &mut Streams,
+        stream: StreamId,
+    ) -> Result<(), DriverError> {
+        self.run(&[command::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
+            .map_err(|error| self.fail_stream(streams, stream, error))
+    }
+}
+
+fn without_ats(ste: &Ste) -> Ste {
+    let mut words = ste.0;
+    Ste::EATS.set(&mut words, Eats::Off as u64);
+    Ste(words)
+}
+
+/// An entry of a stream that translates. Floods of one fault become one record where hardware can
+/// merge them.
+fn merging(mut ste: Ste) -> Ste {
+    Ste::MEV.set(&mut ste.0, 1);
+    ste
 }
 
 impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
@@ -76,18 +112,13 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     ) -> Result<(), DriverError> {
         self.check_alive()?;
         let stage2 = self.stage_two(stage_two, policy)?;
-        let ste = ste_stage2(self.features.image(), &stage2);
-        self.install(&mut self.streams.lock(), stream, ste, policy)
+        let ste = merging(ste_stage2(self.features.image(), &stage2));
+        self.install(&mut self.streams.lock(), stream, ste)
     }
 
     fn attach_identity(&self, stream: StreamId) -> Result<(), DriverError> {
         self.check_alive()?;
-        let ste = ste_bypass(self.features.image());
-        let mut streams = self.streams.lock();
-        streams.policies.reserve()?;
-        self.set_entry(&mut streams, stream, &ste)?;
-        streams.policies.put(stream.get(), StreamPolicy::default());
-        Ok(())
+        self.install(&mut self.streams.lock(), stream, ste_bypass(self.features.image()))
     }
 
     fn detach(&self, stream: StreamId) -> Result<(), DriverError> {
@@ -151,6 +182,9 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         if !self.features.stage1 {
             return Err(DriverError::Unsupported(Feature::StageOne));
         }
+        if stage2.is_some() && !self.features.nested {
+            return Err(DriverError::Unsupported(Feature::Nested));
+        }
         let mut streams = self.streams.lock();
         let contexts = streams.contexts.get(stream.get()).ok_or(DriverError::State(stream))?;
         let stage1 = SteStage1 {
@@ -170,7 +204,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             Some(stage2) => ste_nested(image, &stage1, stage2),
             None => ste_stage1(image, &stage1, NO_VMID),
         };
-        self.install(&mut streams, stream, ste, policy)
+        self.install(&mut streams, stream, merging(ste))
     }
 
     fn prepare_context(
@@ -182,7 +216,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         self.check_alive()?;
         let mut streams = self.streams.lock();
         let table = streams.contexts.get_mut(stream.get()).ok_or(DriverError::State(stream))?;
-        if table.prepare(substream, &self.frames, self.features.coherent, view)? {
+        if table.prepare(substream, &self.frames, self.features.reach(), view)? {
             // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
             self.run(&[command::cfgi_cd(stream, substream, false)])
                 .map_err(|error| self.fail_stream(&mut streams, stream, error))?;
@@ -220,7 +254,7 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         if Ste::CONFIG.get(&ste.0) == 0 {
             self.abort_stream(&mut streams, stream)?;
         } else {
-            self.install(&mut streams, stream, ste, policy)?;
+            self.install(&mut streams, stream, merging(ste))?;
         }
         Ok(self.read_state(&streams, stream))
     }
@@ -234,26 +268,19 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         self.check_alive().map_err(|error| (0, error))?;
         let mut batch = Batch::new(self);
         let mut refused = None;
-        'words: for (at, words) in words.iter().enumerate() {
-            for nth in 0.. {
-                let (phase, command) = match self.guest_command(vmid, &|n| stream(n, nth), words) {
-                    Ok(rebuilt) => rebuilt,
-                    // No more streams.
-                    Err(_) if nth > 0 => break,
-                    Err(error) => {
-                        refused = Some((at, error));
-                        break 'words;
-                    }
-                };
-                // Nothing counts as done when the SMMU does not answer.
-                batch.push(phase, command).map_err(|error| (0, self.judge(error)))?;
-                // Only commands about configuration and device TLBs name streams.
-                if !matches!(phase, Phase::Configuration | Phase::Device) {
+        for (at, words) in words.iter().enumerate() {
+            let command = self.guest_command(vmid, words);
+            match command.and_then(|command| self.fan_out(&mut batch, &command, stream)) {
+                Ok(()) => {}
+                Err(Stop::Refused(error)) => {
+                    refused = Some((at, error));
                     break;
                 }
+                // Nothing counts as done when the SMMU does not confirm it.
+                Err(Stop::Driver(error)) => return Err((0, self.blame(error))),
             }
         }
-        batch.finish().map_err(|error| (0, self.judge(error)))?;
+        batch.finish().map_err(|error| (0, self.blame(error)))?;
         refused.map_or(Ok(words.len()), Err)
     }
 
@@ -277,6 +304,31 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             QueueError::Timeout => self.fail_stream(&mut self.streams.lock(), stream, error),
             other => self.judge(other),
         })
+    }
+
+    fn set_device_tlb(&self, stream: StreamId, on: bool) -> Result<(), DriverError> {
+        self.check_alive()?;
+        let mut streams = self.streams.lock();
+        let now = streams.device_tlbs.get(stream.get()).copied();
+        let granted = matches!(now, Some(DeviceTlb::On | DeviceTlb::Off { granted: true }));
+        match (now, on) {
+            (None | Some(DeviceTlb::On), true) | (Some(DeviceTlb::Off { .. }), false) => {
+                return Ok(());
+            }
+            (Some(DeviceTlb::Off { granted: false }), true) => {
+                streams.device_tlbs.take(stream.get());
+                return Ok(());
+            }
+            _ => streams.device_tlbs.reserve()?,
+        }
+        if granted && let Some(mut words) = streams.table.read(stream) {
+            let eats = if on { Eats::Full } else { Eats::Off };
+            Ste::EATS.set(&mut words, eats as u64);
+            self.set_entry(&mut streams, stream, &Ste(words))?;
+        }
+        let to = if on { DeviceTlb::On } else { DeviceTlb::Off { granted } };
+        streams.device_tlbs.put(stream.get(), to);
+        Ok(())
     }
 
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {

@@ -14,14 +14,14 @@ use crate::event::storm::Verdict;
 use crate::regs::{self, GERROR};
 use crate::spec::{Cmd, EventRecord, PageRequest, PriResponse};
 
-/// Page requests answered per call.
+/// Page requests refused per call.
 const REQUESTS_PER_CALL: usize = 32;
 
 impl<E: Env> Smmu<E> {
     /// See [`palisade_iommu::IommuDriver::drain_events`].
     pub(crate) fn drain_all(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
         let mut inputs = self.inputs.lock();
-        let Inputs { events, storm, pending, .. } = &mut *inputs;
+        let Inputs { events, storm, pending, overflowed, .. } = &mut *inputs;
         let now = self.env.now();
         let drain = events.drain(&self.mmio, budget, |words| {
             let fault = decode(&EventRecord(*words));
@@ -38,6 +38,16 @@ impl<E: Env> Smmu<E> {
                 Verdict::Drop => {}
             }
         });
+        // Who filled the queue is known when all of it was read.
+        *overflowed |= drain.overflowed;
+        if *overflowed && !drain.more {
+            *overflowed = false;
+            if let Some(stream) = storm.overflow(now, events.entries())
+                && pending.try_push(stream).is_err()
+            {
+                storm.forget(stream);
+            }
+        }
         drop(inputs);
         let lost = self.check_global_errors();
         self.contain_pending();
@@ -55,14 +65,15 @@ impl<E: Env> Smmu<E> {
             if self.read_state(&streams, stream) == StreamState::Abort {
                 continue;
             }
-            log::warn!("smmuv3: stream {stream}: too many faults, it is set to abort");
+            let name = self.name();
+            log::warn!("{name}: stream {stream}: too many faults, it is set to abort");
             if let Err(error) = self.abort_stream(&mut streams, stream) {
-                log::error!("smmuv3: stream {stream}: containing it failed: {error}");
+                log::error!("{name}: stream {stream}: containing it failed: {error}");
             }
         }
     }
 
-    /// Answers page requests: nothing is paged, so each group is refused at its last request.
+    /// Responds to page requests: nothing is paged, so each group is refused at its last request.
     pub fn deny_page_requests(&self) {
         let mut inputs = self.inputs.lock();
         let Some(requests) = &mut inputs.requests else { return };
@@ -82,12 +93,22 @@ impl<E: Env> Smmu<E> {
         drop(inputs);
         let mut batch = Batch::new(self);
         let sent = answers.into_iter().try_for_each(|answer| batch.push(Phase::Device, answer));
-        if let Err(error) = sent.and_then(|()| batch.finish()) {
-            log::error!("smmuv3: page request responses: {error}");
+        if let Err(error) = sent.and_then(|()| batch.finish())
+            && self.may_log()
+        {
+            log::error!("{}: page request responses: {error}", self.name());
         }
     }
 
-    /// Handles SMMU_GERROR (§7.5): the interrupt's work, and part of every drain. Answers whether
+    /// Whether a line about something that can happen at any rate is due: one a second.
+    fn may_log(&self) -> bool {
+        let second = self.env.now() / self.env.frequency().max(1);
+        // Never 0, so that the first second has its line too.
+        let second = second.wrapping_add(1) as u32;
+        self.logged.swap(second, Ordering::Relaxed) != second
+    }
+
+    /// Handles SMMU_GERROR (§7.5): the interrupt's work, and part of every drain. Returns whether
     /// event records may have been lost.
     pub fn check_global_errors(&self) -> bool {
         if self.dead.load(Ordering::Acquire) {
@@ -100,7 +121,7 @@ impl<E: Env> Smmu<E> {
         let is_active =
             |field: tock_registers::fields::Field<u32, GERROR::Register>| field.read(active) != 0;
         if is_active(GERROR::SFM_ERR) {
-            log::error!("smmuv3: service failure mode");
+            log::error!("{}: service failure mode", self.name());
             self.die();
             return true;
         }
@@ -120,7 +141,9 @@ impl<E: Env> Smmu<E> {
             + GERROR::MSI_GERROR_ABT_ERR::SET;
         if active & simple.mask() != 0 {
             self.queue.acknowledge(&self.mmio, simple.mask());
-            log::warn!("smmuv3: global error {active:#x} acknowledged");
+            if self.may_log() {
+                log::warn!("{}: global error {active:#x} acknowledged", self.name());
+            }
         }
         is_active(GERROR::EVENTQ_ABT_ERR)
     }

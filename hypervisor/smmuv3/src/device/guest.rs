@@ -6,8 +6,10 @@ use palisade_hal::{Asid, Env, StreamId, SubstreamId, Vmid};
 use palisade_iommu::{DriverError, Feature, Refusal, StallModel, StreamPolicy};
 
 use crate::command;
-use crate::device::smmu::Smmu;
+use crate::device::batch::{Batch, Phase};
+use crate::device::smmu::{DeviceTlb, Smmu};
 use crate::entry::encode::{SteStage1, SteStage2, ste_abort, ste_nested, ste_stage2};
+use crate::error::QueueError;
 use crate::features::Features;
 use crate::spec::{Cmd, Config, Field, Opcode, S1Dss, S1Fmt, Ste, Words};
 
@@ -53,7 +55,7 @@ pub fn guest_ste(
         config if config == Config::Stage1 as u64 => {}
         _ => return Err(refused(0, Refusal::Configuration)),
     }
-    if !features.stage1 {
+    if !features.nested {
         return Err(DriverError::Unsupported(Feature::Nested));
     }
     let bits = Ste::S1_CD_MAX.get(words) as u8;
@@ -100,34 +102,47 @@ pub fn guest_ste(
     Ok(ste)
 }
 
-/// What the stream of a guest's command is.
-#[derive(Clone, Copy)]
-struct Target<'a> {
-    stream: &'a dyn Fn(u32) -> Option<StreamId>,
+/// A guest's command, rebuilt. What names a stream lacks the physical one still.
+pub(crate) struct GuestCommand {
+    phase: Phase,
+    command: Cmd,
+    /// The virtual StreamID that it names.
+    stream: Option<u32>,
+}
+
+/// Why a guest's commands are not carried on.
+pub(crate) enum Stop {
+    /// The command is to blame.
+    Refused(DriverError),
+    /// The SMMU, or a device.
+    Driver(QueueError),
+}
+
+impl From<DriverError> for Stop {
+    fn from(error: DriverError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 impl<E: Env> Smmu<E> {
-    /// The physical command for one of a guest's.
-    pub(crate) fn guest_command(
-        &self,
-        vmid: Vmid,
-        stream: &dyn Fn(u32) -> Option<StreamId>,
-        words: &[u64; 2],
-    ) -> Result<(crate::device::batch::Phase, Cmd), DriverError> {
-        let target = Target { stream };
+    /// Decodes one of a guest's commands (§4), field by field.
+    ///
+    /// # Errors
+    /// [`Stop::Refused`] with the word to blame.
+    pub(crate) fn guest_command(&self, vmid: Vmid, words: &[u64; 2]) -> Result<GuestCommand, Stop> {
         let get = |field: Field| field.get(words);
         let opcode = get(Cmd::OPCODE);
         let is = |wanted: Opcode| opcode == wanted as u64;
-        let stage1 = crate::device::batch::Phase::Stage1;
-        if !self.features.stage1 {
-            return Err(DriverError::Unsupported(Feature::Nested));
+        let of_vmid = |command| GuestCommand { phase: Phase::Stage1, command, stream: None };
+        if !self.features.nested {
+            return Err(DriverError::Unsupported(Feature::Nested).into());
         }
         if is(Opcode::TlbiNsnhAll) || is(Opcode::TlbiNhAll) {
             // "Everything" of a guest is everything of its VMID.
-            return Ok((stage1, command::tlbi_nh_all(vmid)));
+            return Ok(of_vmid(command::tlbi_nh_all(vmid)));
         }
         if is(Opcode::TlbiNhAsid) {
-            return Ok((stage1, command::tlbi_nh_asid(vmid, self.guest_asid(words)?)));
+            return Ok(of_vmid(command::tlbi_nh_asid(vmid, self.guest_asid(words)?)));
         }
         if is(Opcode::TlbiNhVa) || is(Opcode::TlbiNhVaa) {
             let leaf = get(Cmd::LEAF) == 1;
@@ -137,36 +152,73 @@ impl<E: Env> Smmu<E> {
             } else {
                 command::tlbi_nh_vaa(vmid, address, leaf)
             };
-            return Ok((stage1, self.guest_range(command, words, address)?));
+            return Ok(of_vmid(self.guest_range(command, words, address)?));
         }
-        let configuration = crate::device::batch::Phase::Configuration;
-        if is(Opcode::CfgiCd) {
-            let stream = target.stream(words)?;
+        let nobody = StreamId::new(0);
+        let (phase, command) = if is(Opcode::CfgiCd) {
             let substream = self.guest_substream(get(Cmd::SUBSTREAM_ID))?;
-            return Ok((configuration, command::cfgi_cd(stream, substream, get(Cmd::LEAF) == 1)));
-        }
-        if is(Opcode::CfgiCdAll) {
-            return Ok((configuration, command::cfgi_cd_all(target.stream(words)?)));
-        }
-        if is(Opcode::AtcInv) {
-            let stream = target.stream(words)?;
-            if !self.has_device_tlb(stream) {
-                return Err(refused(0, Refusal::Opcode));
-            }
+            let leaf = get(Cmd::LEAF) == 1;
+            (Phase::Configuration, command::cfgi_cd(nobody, substream, leaf))
+        } else if is(Opcode::CfgiCdAll) {
+            (Phase::Configuration, command::cfgi_cd_all(nobody))
+        } else if is(Opcode::AtcInv) {
             let substream = if get(Cmd::SSV) == 1 {
                 Some(self.guest_substream(get(Cmd::SUBSTREAM_ID))?)
             } else {
                 None
             };
             let size = get(Cmd::SIZE);
-            if size > u64::from(crate::command::ATC_SIZE_ALL) {
-                return Err(refused(1, Refusal::Field));
+            if size > u64::from(command::ATC_SIZE_ALL) {
+                return Err(refused(1, Refusal::Field).into());
             }
             let address = Cmd::ADDRESS.get_address(words);
-            let command = command::atc_inv(stream, substream, address, size as u8);
-            return Ok((crate::device::batch::Phase::Device, command));
+            (Phase::Device, command::atc_inv(nobody, substream, address, size as u8))
+        } else {
+            return Err(refused(0, Refusal::Opcode).into());
+        };
+        // SSec must be 0, else the command would be ILLEGAL (§4.1.6).
+        if get(Cmd::SSEC) != 0 {
+            return Err(refused(0, Refusal::Field).into());
         }
-        Err(refused(0, Refusal::Opcode))
+        Ok(GuestCommand { phase, command, stream: Some(get(Cmd::STREAM_ID) as u32) })
+    }
+
+    /// Sends a guest's command, once for each physical stream that it is about: `streams` returns
+    /// the n-th one behind a virtual StreamID.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub(crate) fn fan_out(
+        &self,
+        batch: &mut Batch<'_, E>,
+        of: &GuestCommand,
+        streams: &dyn Fn(u32, usize) -> Option<StreamId>,
+    ) -> Result<(), Stop> {
+        let Some(number) = of.stream else {
+            return batch.push(of.phase, of.command).map_err(Stop::Driver);
+        };
+        let mut granted = of.phase != Phase::Device;
+        let mut count = 0;
+        while let Some(stream) = streams(number, count) {
+            count += 1;
+            if of.phase == Phase::Device {
+                let tlb = self.device_tlb(stream);
+                granted |= tlb.is_some();
+                if tlb != Some(DeviceTlb::On) {
+                    continue;
+                }
+            }
+            let mut command = of.command;
+            Cmd::STREAM_ID.set(&mut command.0, u64::from(stream.get()));
+            batch.push(of.phase, command).map_err(Stop::Driver)?;
+        }
+        if count == 0 {
+            return Err(refused(0, Refusal::Stream).into());
+        }
+        if !granted {
+            return Err(refused(0, Refusal::Opcode).into());
+        }
+        Ok(())
     }
 
     fn guest_asid(&self, words: &[u64; 2]) -> Result<Asid, DriverError> {
@@ -213,16 +265,5 @@ impl<E: Env> Smmu<E> {
         Cmd::NUM.set(&mut command.0, num);
         Cmd::SCALE.set(&mut command.0, scale);
         Ok(command)
-    }
-}
-
-impl Target<'_> {
-    /// The physical stream; SSec must be 0, else the command would be ILLEGAL (§4.1.6).
-    fn stream(&self, words: &[u64; 2]) -> Result<StreamId, DriverError> {
-        if Cmd::SSEC.get(words) != 0 {
-            return Err(refused(0, Refusal::Field));
-        }
-        let number = Cmd::STREAM_ID.get(words) as u32;
-        (self.stream)(number).ok_or(refused(0, Refusal::Stream))
     }
 }

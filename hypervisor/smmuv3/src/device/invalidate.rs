@@ -12,7 +12,7 @@ use palisade_iommu::{DriverError, Invalidation};
 use crate::command::range::{Span, atc_cover, cover};
 use crate::command::{self, ATC_SIZE_ALL};
 use crate::device::batch::{Batch, Phase};
-use crate::device::smmu::Smmu;
+use crate::device::smmu::{DeviceTlb, Smmu};
 use crate::error::QueueError;
 
 /// log2 of a size that should be a power of two; 0 for one that is not.
@@ -31,8 +31,18 @@ impl<E: Env> Smmu<E> {
         // everything else does not.
         match self.send(batch) {
             Ok(()) => Ok(()),
-            Err(QueueError::DeviceTlb) => Err(self.blame_devices(batch)),
-            Err(error) => Err(self.judge(error)),
+            Err(error) => Err(self.blame(error)),
+        }
+    }
+
+    /// What a failed batch means, where no lock is held: a device whose TLB is to blame aborts for
+    /// good, and no other.
+    pub(crate) fn blame(&self, error: QueueError) -> DriverError {
+        match error {
+            QueueError::DeviceTlb(stream) => {
+                self.fail_stream(&mut self.streams.lock(), stream, error)
+            }
+            error => self.judge(error),
         }
     }
 
@@ -104,7 +114,7 @@ impl<E: Env> Smmu<E> {
             | Invalidation::Context { .. }
             | Invalidation::Contexts(_) => Ok(()),
             Invalidation::Device { stream, substream, start, size } => {
-                if !self.has_device_tlb(stream) {
+                if self.device_tlb(stream) != Some(DeviceTlb::On) {
                     return Ok(());
                 }
                 // Without SubstreamIDs SSV must be 0, which covers tagged entries too (§4.5.1).
@@ -120,24 +130,9 @@ impl<E: Env> Smmu<E> {
         }
     }
 
-    /// Whether `stream` was allowed ATS: only then is CMD_ATC_INV legal and needed.
-    pub(crate) fn has_device_tlb(&self, stream: StreamId) -> bool {
-        let streams = self.streams.lock();
-        self.features.ats && streams.policies.get(stream.get()).is_some_and(|policy| policy.ats)
-    }
-
-    /// Device TLBs did not answer; which ones is not told. All that were asked abort for good.
-    fn blame_devices(&self, batch: &[Invalidation]) -> DriverError {
-        let mut streams = self.streams.lock();
-        let mut blamed = None;
-        for invalidation in batch {
-            let Invalidation::Device { stream, .. } = *invalidation else { continue };
-            if streams.policies.get(stream.get()).is_some_and(|policy| policy.ats) {
-                let error = self.fail_stream(&mut streams, stream, QueueError::DeviceTlb);
-                blamed.get_or_insert(error);
-            }
-        }
-        drop(streams);
-        blamed.unwrap_or_else(|| self.judge(QueueError::DeviceTlb))
+    /// The TLB of the device behind `stream`, if its entry grants ATS: only one that is on may be
+    /// sent a CMD_ATC_INV, and needs it.
+    pub(crate) fn device_tlb(&self, stream: StreamId) -> Option<DeviceTlb> {
+        self.streams.lock().device_tlbs.get(stream.get()).copied()
     }
 }

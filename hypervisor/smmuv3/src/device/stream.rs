@@ -5,9 +5,9 @@ use palisade_iommu::{
     Argument, DriverError, Feature, StageTwo, StallModel, StreamPolicy, StreamState,
 };
 
-use crate::command::{self, ATC_SIZE_ALL};
+use crate::command;
 use crate::device::live::{Kind, LiveEntry};
-use crate::device::smmu::{Smmu, Streams};
+use crate::device::smmu::{DeviceTlb, Smmu, Streams};
 use crate::entry::encode::{SteStage2, ste_abort};
 use crate::entry::used::{ste_safe, ste_used};
 use crate::entry::writer::{breaks, write_entry};
@@ -17,12 +17,12 @@ use crate::table::stream::Prepared;
 
 const STE: &Kind = &Kind { used: ste_used, safe: ste_safe };
 
-/// S2T0SZ without small translation tables (§5.2).
+/// S2T0SZ without 52-bit addresses and without small translation tables (§5.2).
 const T0SZ_MIN: u64 = 16;
 const T0SZ_MAX: u64 = 39;
 
-/// Address bits of an OAS or PS code.
-const fn size_bits(code: u64) -> Option<u8> {
+/// Address bits of an OAS, PS or IPS code (§6.3.6).
+pub(crate) const fn size_bits(code: u64) -> Option<u8> {
     match code {
         0 => Some(32),
         1 => Some(36),
@@ -70,7 +70,9 @@ impl<E: Env> Smmu<E> {
         if u64::from(two.control) > Ste::S2VTCR.max() {
             return Err(DriverError::Argument(Argument::Vtcr));
         }
-        if !(T0SZ_MIN..=T0SZ_MAX).contains(&Ste::S2T0SZ.get(&words)) {
+        // §5.2, S2T0SZ: stage 2 takes no more than the intermediate address size.
+        let shortest = T0SZ_MIN.max(64 - u64::from(features.input_bits));
+        if !(shortest..=T0SZ_MAX).contains(&Ste::S2T0SZ.get(&words)) {
             return Err(DriverError::Argument(Argument::T0sz));
         }
         let granule = match Ste::S2TG.get(&words) {
@@ -143,7 +145,7 @@ impl<E: Env> Smmu<E> {
         streams: &mut Streams,
         stream: StreamId,
     ) -> Result<(), DriverError> {
-        let ats = streams.policies.take(stream.get()).is_some_and(|policy| policy.ats);
+        let ats = streams.device_tlbs.take(stream.get()) == Some(DeviceTlb::On);
         if streams.dead.contains(stream.get()) {
             return Ok(());
         }
@@ -163,8 +165,7 @@ impl<E: Env> Smmu<E> {
                 .map_err(|error| self.fail_stream(streams, stream, error))?;
         }
         if ats {
-            self.run(&[command::atc_inv(stream, None, 0, ATC_SIZE_ALL)])
-                .map_err(|error| self.fail_stream(streams, stream, error))?;
+            self.forget_device(streams, stream)?;
         }
         Ok(())
     }
@@ -172,20 +173,29 @@ impl<E: Env> Smmu<E> {
     /// The fail-safe: something that concerned `stream` was not confirmed in time. Its entry
     /// becomes abort in one store, and the SMMU gets one more chance to take note; if that is not
     /// confirmed either, the whole instance aborts.
+    ///
+    /// While the SMMU waits for a device's TLB it takes no command: the one that makes it forget
+    /// the entry is left in the queue then, where it is taken as soon as the wait ends. Until that
+    /// the device can do what it could before, to memory that nothing counts as out of its reach.
     pub(crate) fn fail_stream(
         &self,
         streams: &mut Streams,
         stream: StreamId,
         error: QueueError,
     ) -> DriverError {
-        streams.policies.take(stream.get());
+        streams.device_tlbs.take(stream.get());
         streams.dead.put(stream.get(), ());
         if let Ok((table, first)) = streams.table.entry(stream) {
             table.store(first, ste_abort().0[0]);
             table.publish(first, 1);
         }
-        log::error!("smmuv3: stream {stream}: {error}; it aborts, its device counts as dead");
-        match self.run(&[command::cfgi_ste(stream, true)]) {
+        let name = self.name();
+        log::error!("{name}: stream {stream}: {error}; it aborts, its device counts as dead");
+        let forget = [command::cfgi_ste(stream, true)];
+        if self.queue.held_by_device() && self.queue.post(&self.mmio, &forget) == Ok(true) {
+            return DriverError::Timeout(stream);
+        }
+        match self.run(&forget) {
             Ok(()) => DriverError::Timeout(stream),
             Err(_) => {
                 self.die();

@@ -1,4 +1,7 @@
 //! Event storms: a device over its budget of events is set to abort, once, with one message.
+//!
+//! What is counted is what the SMMU could write. It drops records when the queue is full, so a
+//! queue that overflowed counts as a budget exceeded too: by whoever filled it.
 
 use arrayvec::ArrayVec;
 use palisade_hal::StreamId;
@@ -42,20 +45,38 @@ impl Storm {
     pub fn record(&mut self, stream: StreamId, now: u64) -> Verdict {
         let (budget, window) = (self.budget, self.window);
         let watch = self.watch(stream, now);
-        if watch.contained {
-            self.dropped += 1;
-            return Verdict::Drop;
-        }
         if now.saturating_sub(watch.since) > window {
             watch.since = now;
             watch.records = 0;
         }
-        watch.records += 1;
+        watch.records = watch.records.saturating_add(1);
+        if watch.contained {
+            self.dropped += 1;
+            return Verdict::Drop;
+        }
         if watch.records > budget {
             watch.contained = true;
             return Verdict::Contain;
         }
         Verdict::Deliver
+    }
+
+    /// The queue of `entries` overflowed, and all of it was read: the stream to contain, the one
+    /// with the most records of its present window. `None` where that one is contained already, or
+    /// has fewer than whoever is the loudest of those that filled the queue must have.
+    pub fn overflow(&mut self, now: u64, entries: u32) -> Option<StreamId> {
+        let window = self.window;
+        let share = entries / STREAMS_WATCHED as u32;
+        let loudest = self
+            .watches
+            .iter_mut()
+            .filter(|watch| now.saturating_sub(watch.since) <= window)
+            .max_by_key(|watch| watch.records)?;
+        if loudest.contained || loudest.records < share || self.budget == u32::MAX {
+            return None;
+        }
+        loudest.contained = true;
+        Some(loudest.stream)
     }
 
     /// Starts afresh for `stream`: it has a new configuration.
@@ -111,6 +132,25 @@ mod tests {
         for now in [0, 1, 102, 103, 300] {
             assert_eq!(storm.record(stream, now), Verdict::Deliver);
         }
+    }
+
+    /// Whoever has most records filled the queue, unless it is contained already.
+    #[test]
+    fn an_overflow_is_charged_to_the_loudest() {
+        let mut storm = Storm::new(50, 100);
+        let (loud, quiet) = (StreamId::new(1), StreamId::new(2));
+        assert_eq!(storm.overflow(0, 16), None, "no record at all");
+        for _ in 0..20 {
+            storm.record(loud, 0);
+        }
+        storm.record(quiet, 0);
+        assert_eq!(storm.overflow(0, 512), None, "that many do not fill it, even with 15 others");
+        assert_eq!(storm.overflow(0, 128), Some(loud));
+        assert_eq!(storm.record(loud, 1), Verdict::Drop);
+        assert_eq!(storm.overflow(1, 128), None, "it is the same flood");
+        // Long after, another's.
+        storm.record(quiet, 500);
+        assert_eq!(storm.overflow(500, 16), Some(quiet));
     }
 
     /// Many quiet streams never push out the noisy one.

@@ -1,21 +1,23 @@
 //! The command queue in memory, with its registers and its time limits.
 
 use alloc::sync::Arc;
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::Mmio;
-use palisade_hal::{Deadline, Env, PhysAddr};
+use palisade_hal::{Env, PhysAddr, StreamId, barrier};
 use palisade_iommu::DriverError;
 use palisade_mem::Frames;
 
 use super::producer::{Failure, Producer};
 use crate::command;
 use crate::error::QueueError;
-use crate::queue::limits::Limits;
+use crate::features::Features;
+use crate::queue::limits::{Limits, Wait};
 use crate::queue::ring::{Pointer, Ring};
 use crate::regs::{self, CMDQ_CONS, GERROR};
-use crate::spec::Cmd;
+use crate::spec::{Cmd, Opcode};
 use crate::table::memory::Table;
 
 /// Commands in one batch, its CMD_SYNCs included: the longest range without range invalidation
@@ -25,12 +27,16 @@ pub const BATCH_COMMANDS_MAX: usize = 72;
 /// Turns between two looks at the registers while a completion message is awaited in memory.
 const TURNS_PER_LOOK: u32 = 32;
 
-/// How often the same command may be fetched again after an abort, or the same CMD_SYNC be
-/// repeated after a device TLB's time-out, before the queue counts as dead.
+/// How often the same command may be fetched again after an abort, or be replaced, before the queue
+/// counts as dead.
 const RETRIES_MAX: u32 = 8;
 
 /// log2 of bytes per command.
 const COMMAND_LOG2: u32 = 4;
+
+/// The positions of a batch that is not in the queue yet.
+#[allow(clippy::reversed_empty_ranges, reason = "it is meant to be empty")]
+const NOTHING_SENT: RangeInclusive<u64> = 1..=0;
 
 /// How completion is learnt.
 enum Completion {
@@ -51,6 +57,15 @@ pub struct QueueCounts {
     pub prod_writes: u64,
 }
 
+/// How long the queue waits.
+#[derive(Clone, Copy)]
+pub(crate) struct QueueLimits {
+    /// For a CMD_SYNC.
+    pub sync: Limits,
+    /// For one that stands behind another's CMD_ATC_INV, whose device is slow.
+    pub device: Limits,
+}
+
 struct Inner {
     producer: Producer,
     /// Position and count of repeated errors.
@@ -62,7 +77,7 @@ struct Inner {
 pub(crate) struct CommandQueue {
     table: Table,
     completion: Completion,
-    limits: Limits,
+    limits: QueueLimits,
     log2: u32,
     /// Beside the lock, so that a panicking core that holds it can still give the queue up.
     dead: AtomicBool,
@@ -73,18 +88,19 @@ impl CommandQueue {
     /// A queue of 2^`log2` entries; `messages` selects completion by message.
     ///
     /// # Errors
-    /// [`DriverError::NoMemory`].
+    /// Those of [`Table::new`].
     pub fn new(
         frames: &Arc<Frames>,
         log2: u32,
-        coherent: bool,
+        features: &Features,
         messages: bool,
-        limits: Limits,
+        limits: QueueLimits,
     ) -> Result<Self, DriverError> {
         let ring = Ring::new(log2);
-        let table = Table::new(frames, u64::from(ring.entries()) << COMMAND_LOG2, coherent)?;
-        let completion = if messages && coherent {
-            match Table::new(frames, u64::from(ring.entries()) * 8, coherent) {
+        let reach = features.reach();
+        let table = Table::new(frames, u64::from(ring.entries()) << COMMAND_LOG2, reach)?;
+        let completion = if messages && features.coherent {
+            match Table::new(frames, u64::from(ring.entries()) * 8, reach) {
                 Ok(words) => Completion::Message(words),
                 Err(error) => {
                     table.free();
@@ -152,32 +168,31 @@ impl CommandQueue {
     /// Sends at most [`batch_max`](Self::batch_max) − 1 commands and one CMD_SYNC with one write of PROD,
     /// and waits until the SMMU is past them.
     ///
+    /// A CMD_SYNC waits for every CMD_ATC_INV before it, and a device may take as long as ATS
+    /// allows to complete one (§3.9.1.4); nothing takes the commands behind it any faster, not even
+    /// disabling the queue (§6.3.9.3). So a batch of its own that waits for a device is given up at
+    /// the deadline and says which stream is to blame, while one that stands behind another's
+    /// waits on.
+    ///
     /// # Errors
-    /// [`QueueError`]; after `Illegal` and `DeviceTlb` everything else of the batch is complete.
+    /// [`QueueError`]; after `Illegal`, and `DeviceTlb` with
+    /// [`held_by_device`](Self::held_by_device) false, everything else of the batch is complete.
     pub fn run<E: Env>(&self, mmio: &Mmio, env: &E, commands: &[Cmd]) -> Result<(), QueueError> {
-        let deadline = Deadline::after(env, self.limits.micros);
-        let mut turns = 0;
-        let mut next_turn = || {
-            turns += 1;
-            if turns > self.limits.turns || deadline.expired(env) {
-                return false;
-            }
-            env.relax();
-            true
-        };
-
+        let mut wait = Wait::new(self.limits.sync, env);
+        let mut patience = Patience::default();
         let (first, last) = loop {
             if let Some(span) = self.produce(mmio, commands)? {
                 break span;
             }
-            if !next_turn() {
-                return Err(QueueError::Timeout);
+            if !wait.turn(env) {
+                let extended = self.extend(env, &mut patience, NOTHING_SENT);
+                wait = extended.map_err(|_| QueueError::Timeout)?;
             }
         };
         let mut looks = 0u32;
         loop {
             if self.signalled(last) {
-                return self.finish(first, last);
+                return self.finish(first, commands);
             }
             // A message can be lost to an abort, and an error stops the queue: look at the
             // registers too, always where there are no messages.
@@ -187,15 +202,63 @@ impl CommandQueue {
             };
             looks = looks.wrapping_add(1);
             if look && self.look(mmio, last)? {
-                return self.finish(first, last);
+                return self.finish(first, commands);
             }
-            if !next_turn() {
+            if !wait.turn(env) {
                 // One last look: a core that was held up does not report what never failed.
                 if self.look(mmio, last)? {
-                    return self.finish(first, last);
+                    return self.finish(first, commands);
                 }
-                return Err(QueueError::Timeout);
+                wait = match self.extend(env, &mut patience, first..=last) {
+                    Ok(wait) => wait,
+                    Err(None) => return Err(QueueError::Timeout),
+                    Err(Some(at)) => {
+                        return Err(QueueError::DeviceTlb(device_before(commands, at)));
+                    }
+                };
             }
+        }
+    }
+
+    /// Publishes a batch and does not wait for it. `false`: there is no room.
+    ///
+    /// # Errors
+    /// [`QueueError::Dead`].
+    pub fn post(&self, mmio: &Mmio, commands: &[Cmd]) -> Result<bool, QueueError> {
+        Ok(self.produce(mmio, commands)?.is_some())
+    }
+
+    /// Whether the SMMU may be waiting for a device TLB, as far as is known.
+    pub fn held_by_device(&self) -> bool {
+        self.inner.lock().producer.held_by_device().is_some()
+    }
+
+    /// Another wait for a batch that is not to blame for the delay: as long as a device may take
+    /// where another batch waits for one, and as long as ever after that. Each only once for each
+    /// position that the SMMU has come to, so that it ends when the SMMU has.
+    ///
+    /// # Errors
+    /// The time is up; how many commands of the batch the SMMU has taken, if it waits for a device
+    /// of that batch.
+    fn extend<E: Env>(
+        &self,
+        env: &E,
+        patience: &mut Patience,
+        batch: RangeInclusive<u64>,
+    ) -> Result<Wait, Option<usize>> {
+        let inner = self.inner.lock();
+        let consumed = inner.producer.consumed();
+        let held = inner.producer.held_by_device();
+        let own = held.is_some_and(|sync| batch.contains(&sync));
+        let now = Patience { at: Some(consumed), held: held.is_some() };
+        let before = core::mem::replace(patience, now);
+        let moved = before.at.is_some_and(|at| at != consumed);
+        if held.is_some() && !own && (moved || !before.held) {
+            Ok(Wait::new(self.limits.device, env))
+        } else if moved {
+            Ok(Wait::new(self.limits.sync, env))
+        } else {
+            Err(own.then(|| consumed.saturating_sub(*batch.start()) as usize))
         }
     }
 
@@ -215,8 +278,24 @@ impl CommandQueue {
         self.publish(&inner.producer, first, count);
         mmio.set(regs::CMDQ_PROD, inner.producer.prod().get());
         inner.counts.commands += u64::from(count);
-        let inside = commands.iter().filter(|command| command.is_sync()).count();
-        inner.counts.syncs += 1 + inside as u64;
+        inner.counts.syncs += 1;
+        // From the first CMD_ATC_INV to the CMD_SYNC after the last.
+        let mut devices: Option<(u64, u64)> = None;
+        let mut open = false;
+        for (command, at) in commands.iter().zip(first..) {
+            if command.is_sync() {
+                inner.counts.syncs += 1;
+                if let (Some(devices), true) = (&mut devices, open) {
+                    (devices.1, open) = (at, false);
+                }
+            } else if is_device(command) {
+                devices.get_or_insert((at, last)).1 = last;
+                open = true;
+            }
+        }
+        if let Some((invalidation, sync)) = devices {
+            inner.producer.expect_devices(invalidation, sync);
+        }
         inner.counts.prod_writes += 1;
         Ok(Some((first, last)))
     }
@@ -285,6 +364,9 @@ impl CommandQueue {
 
     fn observe(&self, mmio: &Mmio, inner: &mut Inner) -> Result<(), QueueError> {
         let cons = inner.producer.ring().pointer(mmio.get(regs::CMDQ_CONS));
+        // What a passed CMD_SYNC made visible is read after it, and entries are written anew only
+        // when they were seen to be free.
+        barrier::dmb_oshld();
         self.learn(inner, cons)
     }
 
@@ -328,15 +410,20 @@ impl CommandQueue {
         let pointer = inner.producer.ring().pointer(cons.get());
         self.learn(inner, pointer)?;
         let position = inner.producer.consumed();
-        inner.retry = match inner.retry {
-            (at, count) if at == position => (at, count + 1),
-            _ => (position, 1),
-        };
-        if inner.retry.1 > RETRIES_MAX {
-            self.kill();
-            return Err(QueueError::Dead);
+        let error = cons.read_as_enum(CMDQ_CONS::ERR);
+        // A device that is slow may bring the same CMD_SYNC back here many times (§4.7.3): that is
+        // bounded by the waits alone.
+        if error != Some(CMDQ_CONS::ERR::Value::AtcInvSync) {
+            inner.retry = match inner.retry {
+                (at, count) if at == position => (at, count + 1),
+                _ => (position, 1),
+            };
+            if inner.retry.1 > RETRIES_MAX {
+                self.kill();
+                return Err(QueueError::Dead);
+            }
         }
-        match cons.read_as_enum(CMDQ_CONS::ERR) {
+        match error {
             // The fetch aborted: the command is fetched again after the acknowledgement.
             Some(CMDQ_CONS::ERR::Value::Abt) => {}
             // The CMD_SYNC is repeated, so that what else it waits for completes.
@@ -358,12 +445,37 @@ impl CommandQueue {
         Ok(())
     }
 
-    fn finish(&self, first: u64, last: u64) -> Result<(), QueueError> {
-        match self.inner.lock().producer.verdict(first, last) {
+    fn finish(&self, first: u64, commands: &[Cmd]) -> Result<(), QueueError> {
+        let last = first + commands.len() as u64;
+        let producer = &self.inner.lock().producer;
+        match producer.verdict(first, last) {
             Ok(()) => Ok(()),
             Err(Some(Failure::Illegal(opcode))) => Err(QueueError::Illegal(opcode)),
-            Err(Some(Failure::DeviceTlb)) => Err(QueueError::DeviceTlb),
+            Err(Some(Failure::DeviceTlb)) => {
+                let at = producer.failed_at(first, last).unwrap_or(last).saturating_sub(first);
+                Err(QueueError::DeviceTlb(device_before(commands, at as usize)))
+            }
             Err(None) => Err(QueueError::Timeout),
         }
     }
+}
+
+/// What a batch has waited beyond its own deadline.
+#[derive(Default)]
+struct Patience {
+    /// The SMMU's position when it last began to wait anew.
+    at: Option<u64>,
+    /// The SMMU waited for a device then.
+    held: bool,
+}
+
+fn is_device(command: &Cmd) -> bool {
+    command.opcode() == Opcode::AtcInv as u8
+}
+
+/// The stream whose CMD_ATC_INV the CMD_SYNC at `sync` waits for: the last one before it. Each
+/// stream's have a CMD_SYNC of their own.
+fn device_before(commands: &[Cmd], sync: usize) -> StreamId {
+    let before = commands.iter().take(sync).rev().find(|command| is_device(command));
+    StreamId::new(before.map_or(0, |command| Cmd::STREAM_ID.get(&command.0) as u32))
 }

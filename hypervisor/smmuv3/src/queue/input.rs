@@ -2,13 +2,14 @@
 
 use alloc::sync::Arc;
 
+use palisade_hal::barrier;
 use palisade_hal::mmio::{Mmio, Reg};
 use palisade_iommu::DriverError;
 use palisade_mem::Frames;
 
 use crate::queue::ring::{Pointer, Ring};
 use crate::regs::{self, OVERFLOW};
-use crate::table::memory::Table;
+use crate::table::memory::{Reach, Table};
 
 /// Which of the two queues, and so which registers and how long an entry is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,12 +66,17 @@ impl InputQueue {
         kind: Kind,
         frames: &Arc<Frames>,
         log2: u32,
-        coherent: bool,
+        reach: Reach,
     ) -> Result<Self, DriverError> {
         let ring = Ring::new(log2);
         let bytes = u64::from(ring.entries()) * kind.words() as u64 * 8;
-        let table = Table::new(frames, bytes, coherent)?;
+        let table = Table::new(frames, bytes, reach)?;
         Ok(Self { kind, table, ring, cons: Pointer::default(), acknowledged: 0 })
+    }
+
+    /// How many entries it has.
+    pub fn entries(&self) -> u32 {
+        self.ring.entries()
     }
 
     /// Gives the memory back; only before [`install`](Self::install).
@@ -111,6 +117,8 @@ impl InputQueue {
                 self.cons = self.ring.advance(self.cons, 1);
             }
             drain.entries += take;
+            // Read before they are given back: the SMMU may write them anew as soon as CONS says so.
+            barrier::dmb_oshld();
             // Free the entries before looking for more: a full queue drops what comes.
             mmio.set(cons_register, self.cons.get() | self.acknowledged);
             prod = mmio.get(prod_register);

@@ -12,7 +12,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Polls `done` until it answers true or a limit is reached; the answer is whether it was
+    /// Polls `done` until it returns true or a limit is reached; returns whether it was
     /// done. It is asked once more after the last turn, so that a core that was held up does not
     /// report a failure that never was.
     pub fn wait(&self, env: &impl Env, mut done: impl FnMut() -> bool) -> bool {
@@ -27,5 +27,30 @@ impl Limits {
             env.relax();
         }
         done()
+    }
+}
+
+/// A wait under way, turn by turn.
+pub(crate) struct Wait {
+    deadline: Deadline,
+    turns: u32,
+}
+
+impl Wait {
+    /// Begins it.
+    pub fn new(limits: Limits, env: &impl Env) -> Self {
+        Self { deadline: Deadline::after(env, limits.micros), turns: limits.turns }
+    }
+
+    /// Lets a turn pass; `false` when a limit is reached.
+    #[inline]
+    pub fn turn(&mut self, env: &impl Env) -> bool {
+        let Some(left) = self.turns.checked_sub(1) else { return false };
+        self.turns = left;
+        if self.deadline.expired(env) {
+            return false;
+        }
+        env.relax();
+        true
     }
 }

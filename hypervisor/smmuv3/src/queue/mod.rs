@@ -9,6 +9,6 @@ pub(crate) mod limits;
 mod producer;
 pub mod ring;
 
-pub(crate) use command::CommandQueue;
 pub use command::{BATCH_COMMANDS_MAX, QueueCounts};
+pub(crate) use command::{CommandQueue, QueueLimits};
 pub use producer::{Failure, Impossible, Producer};

@@ -11,6 +11,9 @@ use crate::queue::ring::{Pointer, Ring};
 /// How many failed commands are remembered, the newest ones.
 const FAILURES_KEPT: usize = 8;
 
+/// Batches under way whose CMD_SYNC waits for device TLBs; further ones count with the newest.
+const DEVICE_WAITS: usize = 16;
+
 /// Why a command at some position failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
@@ -33,12 +36,21 @@ pub struct Producer {
     failures: ArrayVec<(u64, Failure), FAILURES_KEPT>,
     /// Failures before this position may have been forgotten.
     forgotten: u64,
+    /// Where device TLBs are waited for: the first CMD_ATC_INV and the last CMD_SYNC of a batch.
+    device_waits: ArrayVec<(u64, u64), DEVICE_WAITS>,
 }
 
 impl Producer {
     /// An empty queue whose registers both read 0.
     pub fn new(ring: Ring) -> Self {
-        Self { ring, produced: 0, consumed: 0, failures: ArrayVec::new(), forgotten: 0 }
+        Self {
+            ring,
+            produced: 0,
+            consumed: 0,
+            failures: ArrayVec::new(),
+            forgotten: 0,
+            device_waits: ArrayVec::new(),
+        }
     }
 
     /// The queue's geometry.
@@ -98,7 +110,27 @@ impl Producer {
             return Err(Impossible);
         }
         self.consumed = self.consumed.saturating_add(moved);
+        let consumed = self.consumed;
+        self.device_waits.retain(|(_, sync)| *sync >= consumed);
         Ok(())
+    }
+
+    /// Notes that the commands from `invalidation` to the CMD_SYNC at `sync` wait for device TLBs.
+    pub fn expect_devices(&mut self, invalidation: u64, sync: u64) {
+        if let Err(full) = self.device_waits.try_push((invalidation, sync))
+            && let Some(newest) = self.device_waits.last_mut()
+        {
+            newest.1 = full.element().1;
+        }
+    }
+
+    /// Whether the consumer may be held up by a device TLB: it has taken a CMD_ATC_INV and not
+    /// passed the CMD_SYNC after it; that CMD_SYNC's position.
+    pub fn held_by_device(&self) -> Option<u64> {
+        let held = |&&(invalidation, sync): &&(u64, u64)| {
+            invalidation < self.consumed && self.consumed <= sync
+        };
+        self.device_waits.iter().find(held).map(|&(_, sync)| sync)
     }
 
     /// Whether the consumer is past `position`.
@@ -106,13 +138,21 @@ impl Producer {
         self.consumed > position
     }
 
-    /// Notes that the command at `position` failed.
+    /// Notes that the command at `position` failed; again, if it did before.
     pub fn fail(&mut self, position: u64, failure: Failure) {
+        if self.failures.iter().any(|&(at, _)| at == position) {
+            return;
+        }
         if self.failures.is_full() {
             let (oldest, _) = self.failures.remove(0);
             self.forgotten = self.forgotten.max(oldest.saturating_add(1));
         }
         self.failures.push((position, failure));
+    }
+
+    /// Where the first failure among the positions `[first, last]` is, if it is remembered.
+    pub fn failed_at(&self, first: u64, last: u64) -> Option<u64> {
+        self.failures.iter().map(|&(at, _)| at).find(|at| (first..=last).contains(at))
     }
 
     /// The first failure among the positions `[first, last]`; `Err` when one may have been
@@ -132,6 +172,8 @@ impl Producer {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     /// Against an unbounded list of commands, with a consumer that is up to a whole queue late.
@@ -203,6 +245,10 @@ mod tests {
     fn failures_find_their_batch_and_forgotten_ones_count_as_failed() {
         let mut producer = Producer::new(Ring::new(8));
         producer.fail(5, Failure::Illegal(0xff));
+        // The same one over and over pushes nothing out.
+        for _ in 0..20 {
+            producer.fail(5, Failure::Illegal(0xff));
+        }
         assert_eq!(producer.verdict(0, 4), Ok(()));
         assert_eq!(producer.verdict(4, 6), Err(Some(Failure::Illegal(0xff))));
         for position in 10..18 {
@@ -210,5 +256,28 @@ mod tests {
         }
         assert_eq!(producer.verdict(4, 6), Err(None));
         assert_eq!(producer.verdict(6, 9), Ok(()));
+    }
+
+    /// The consumer is held by a device only between its CMD_ATC_INV and the CMD_SYNC after it.
+    #[test]
+    fn a_device_holds_the_consumer_up_between_its_command_and_the_sync() {
+        let mut producer = Producer::new(Ring::new(4));
+        producer.reserve(8).unwrap();
+        producer.expect_devices(2, 4);
+        let mut held = Vec::new();
+        for consumed in 0..=8u64 {
+            producer.observe(producer.pointer(consumed)).unwrap();
+            held.push(producer.held_by_device());
+        }
+        let at = Some(4);
+        assert_eq!(held, [None, None, None, at, at, None, None, None, None]);
+        // More batches than are remembered one by one: held still, rather than given up.
+        let mut producer = Producer::new(Ring::new(8));
+        producer.reserve(200).unwrap();
+        for batch in 0..20 {
+            producer.expect_devices(batch * 10, batch * 10 + 9);
+        }
+        producer.observe(producer.pointer(195)).unwrap();
+        assert_eq!(producer.held_by_device(), Some(199));
     }
 }

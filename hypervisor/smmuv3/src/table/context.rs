@@ -9,7 +9,7 @@ use palisade_mem::{Agent, Frames};
 
 use crate::features::Features;
 use crate::spec::{L1cd, S1Fmt, Words};
-use crate::table::memory::Table;
+use crate::table::memory::{Reach, Table};
 use crate::table::sparse::Small;
 
 /// log2 of the CDs in a leaf of 64 KiB.
@@ -41,10 +41,10 @@ pub(crate) struct ContextTable {
 fn publish(
     frames: &Arc<Frames>,
     bytes: u64,
-    coherent: bool,
+    reach: Reach,
     view: &dyn ContextView,
 ) -> Result<Fetched, DriverError> {
-    let table = Table::new(frames, bytes, coherent)?;
+    let table = Table::new(frames, bytes, reach)?;
     let shown = bytes.next_multiple_of(PAGE) as usize;
     // Zeroes, and visible, before anyone knows the address.
     table.publish(0, (table.bytes() / 8) as usize);
@@ -64,7 +64,7 @@ impl ContextTable {
     /// An empty table of 2^`bits` substreams.
     ///
     /// # Errors
-    /// `Unsupported(Feature::Substreams)`, [`DriverError::NoMemory`], or the view's.
+    /// `Unsupported(Feature::Substreams)`, those of [`Table::new`], or the view's.
     pub fn new(
         frames: &Arc<Frames>,
         features: &Features,
@@ -74,11 +74,11 @@ impl ContextTable {
         if bits > features.context_bits() {
             return Err(DriverError::Unsupported(Feature::Substreams));
         }
-        let coherent = features.coherent;
+        let reach = features.reach();
         let shape = if bits <= LEAF_BITS {
-            Shape::Linear(publish(frames, CD_BYTES << bits, coherent, view)?)
+            Shape::Linear(publish(frames, CD_BYTES << bits, reach, view)?)
         } else {
-            let first = publish(frames, 8 << (bits - LEAF_BITS), coherent, view)?;
+            let first = publish(frames, 8 << (bits - LEAF_BITS), reach, view)?;
             Shape::TwoLevel { first, leaves: Small::new() }
         };
         Ok(Self { shape, bits })
@@ -116,12 +116,12 @@ impl ContextTable {
     /// forget the L1CD (CMD_CFGI_CD with Leaf = 0).
     ///
     /// # Errors
-    /// `Argument(Argument::Substream)` beyond the table, [`DriverError::NoMemory`], or the view's.
+    /// `Argument(Argument::Substream)` beyond the table, those of [`Table::new`], or the view's.
     pub fn prepare(
         &mut self,
         substream: SubstreamId,
         frames: &Arc<Frames>,
-        coherent: bool,
+        reach: Reach,
         view: &dyn ContextView,
     ) -> Result<bool, DriverError> {
         self.check(substream)?;
@@ -131,7 +131,7 @@ impl ContextTable {
             return Ok(false);
         }
         leaves.reserve()?;
-        let leaf = publish(frames, CD_BYTES << LEAF_BITS, coherent, view)?;
+        let leaf = publish(frames, CD_BYTES << LEAF_BITS, reach, view)?;
         let mut descriptor = [0];
         L1cd::V.set(&mut descriptor, 1);
         L1cd::L2_PTR.set_address(&mut descriptor, leaf.fetch);

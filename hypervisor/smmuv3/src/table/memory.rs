@@ -3,10 +3,19 @@
 use alloc::sync::Arc;
 
 use palisade_hal::{PhysAddr, barrier, cache};
-use palisade_iommu::DriverError;
+use palisade_iommu::{Argument, DriverError};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, Frames, Owner, Proof, Scope, Use};
 
 use crate::spec::Words;
+
+/// How an SMMU reaches memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach {
+    /// It sees the CPUs' caches.
+    pub coherent: bool,
+    /// Width of the addresses that it puts out, in bits: OAS (§3.4).
+    pub output_bits: u8,
+}
 
 /// A zeroed, physically contiguous table or queue, aligned to its size rounded up to a power of
 /// two of at least one frame.
@@ -20,8 +29,9 @@ impl Table {
     /// A table of at least `bytes` bytes that nothing knows of yet.
     ///
     /// # Errors
-    /// [`DriverError::NoMemory`].
-    pub fn new(frames: &Arc<Frames>, bytes: u64, coherent: bool) -> Result<Self, DriverError> {
+    /// [`DriverError::NoMemory`]; `Argument(Argument::OutputSize)` where the memory lies beyond
+    /// what the SMMU can address: it would use the address cut short, or abort (§3.4).
+    pub fn new(frames: &Arc<Frames>, bytes: u64, reach: Reach) -> Result<Self, DriverError> {
         let frames_log2 = bytes
             .max(1)
             .checked_next_power_of_two()
@@ -31,7 +41,13 @@ impl Table {
         let block = frames
             .alloc_zeroed(frames_log2, Use::Dma, Owner::HYPERVISOR)
             .map_err(|_| DriverError::NoMemory)?;
-        Ok(Self { block, frames: frames.clone(), coherent })
+        let table = Self { block, frames: frames.clone(), coherent: reach.coherent };
+        // Aligned to its size, so that its first address says it of all.
+        if table.pa().get() >> reach.output_bits != 0 {
+            table.free();
+            return Err(DriverError::Argument(Argument::OutputSize));
+        }
+        Ok(table)
     }
 
     /// Notes that the SMMU is about to be told of it.

@@ -14,7 +14,7 @@ use crate::entry::encode::ste_abort;
 use crate::features::Features;
 use crate::regs::{self, STRTAB_BASE_CFG};
 use crate::spec::{L1std, Words};
-use crate::table::memory::Table;
+use crate::table::memory::{Reach, Table};
 use crate::table::sparse::Small;
 
 /// log2 of the STEs in a second level.
@@ -38,7 +38,7 @@ pub(crate) struct StreamTable {
     shape: Shape,
     bits: u8,
     frames: Arc<Frames>,
-    coherent: bool,
+    reach: Reach,
 }
 
 /// Whether a second level had to be made, so that its L1STD may be cached as invalid.
@@ -54,20 +54,20 @@ impl StreamTable {
     /// # Errors
     /// [`DriverError::NoMemory`].
     pub fn new(frames: &Arc<Frames>, features: &Features) -> Result<Self, DriverError> {
-        let coherent = features.coherent;
+        let reach = features.reach();
         let two_level = features.two_level_streams && u32::from(features.stream_bits) > SPLIT;
         let (shape, bits) = if two_level {
             let bits = features.stream_bits.min(TWO_LEVEL_BITS_MAX);
             let entries = 1u64 << (u32::from(bits) - SPLIT);
-            let first = Table::new(frames, entries * 8, coherent)?;
+            let first = Table::new(frames, entries * 8, reach)?;
             (Shape::TwoLevel { first, second: Small::new() }, bits)
         } else {
             let bits = features.stream_bits.min(LINEAR_BITS_MAX);
-            let table = Table::new(frames, (STE_WORDS as u64 * 8) << bits, coherent)?;
+            let table = Table::new(frames, (STE_WORDS as u64 * 8) << bits, reach)?;
             fill_abort(&table, 1 << bits);
             (Shape::Linear(table), bits)
         };
-        Ok(Self { shape, bits, frames: frames.clone(), coherent })
+        Ok(Self { shape, bits, frames: frames.clone(), reach })
     }
 
     /// Gives the memory back; only before [`install`](Self::install).
@@ -121,7 +121,7 @@ impl StreamTable {
             return Ok(Prepared::Present);
         }
         second.reserve()?;
-        let table = Table::new(&self.frames, (STE_WORDS as u64 * 8) << SPLIT, self.coherent)?;
+        let table = Table::new(&self.frames, (STE_WORDS as u64 * 8) << SPLIT, self.reach)?;
         fill_abort(&table, 1 << SPLIT);
         table.expose();
         // The entries are visible before the pointer to them is.

@@ -70,7 +70,8 @@ fn overflow_is_told_and_acknowledged() {
 /// Around the end of the ring many times.
 #[test]
 fn wraps() {
-    let bench = bare(QEMU).bring_up(Options { evtq_log2: 2, ..options() });
+    let unlimited = Options { evtq_log2: 2, storm_events: u32::MAX, ..options() };
+    let bench = bare(QEMU).bring_up(unlimited);
     for round in 0..1_000u64 {
         for at in 0..=(round % 4) {
             event(&bench, 8, round * 4 + at);
@@ -103,6 +104,42 @@ fn a_storm_is_contained_for_its_device_only() {
     bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
     event(&bench, 8, 1);
     assert_eq!(drain(&bench, 10).0.len(), 1);
+}
+
+/// Records that were lost count against whoever filled the queue, when all of it was read; its
+/// neighbour, whose records were the first, is spared.
+#[test]
+fn an_overflow_is_over_budget() {
+    let bench = bare(QEMU).bring_up(Options { evtq_log2: 6, ..options() });
+    let policy = StreamPolicy::default();
+    bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
+    bench.smmu.attach(stream(9), &stage_two(2), policy).unwrap();
+    for at in 0..20 {
+        event(&bench, 9, at);
+    }
+    for at in 0..44 {
+        event(&bench, 8, at);
+    }
+    let prod = bench.fake.state().get(EVENTQ_PROD);
+    bench.fake.state().set(EVENTQ_PROD, prod | 1 << 31);
+    // The first part of the queue is the neighbour's alone.
+    assert!(drain(&bench, 16).1.overflowed);
+    let state = |number| bench.smmu.stream_state(stream(number));
+    assert_eq!((state(8), state(9)), (StreamState::Stage2, StreamState::Stage2));
+    while drain(&bench, 16).1.more {}
+    assert_eq!((state(8), state(9)), (StreamState::Abort, StreamState::Stage2));
+}
+
+/// Without any choice of the operator's, some hundreds of records a second are a storm.
+#[test]
+fn the_budget_is_in_the_hundreds() {
+    let bench = bench(QEMU);
+    bench.smmu.attach(stream(8), &stage_two(1), StreamPolicy::default()).unwrap();
+    for at in 0..999 {
+        event(&bench, 8, at);
+    }
+    drain(&bench, 2_000);
+    assert_eq!(bench.smmu.stream_state(stream(8)), StreamState::Abort);
 }
 
 /// Only the last request of a group is answered, with a refusal that names it.

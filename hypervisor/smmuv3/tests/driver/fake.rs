@@ -24,6 +24,9 @@ pub enum Fault {
     StopAfter { commands: usize },
     /// The next command with this opcode is consumed so many turns late.
     Late { opcode: u8, turns: u32 },
+    /// The next CMD_ATC_INV of this stream is completed so many turns after the CMD_SYNC that
+    /// waits for it was reached.
+    SlowDevice { stream: u32, turns: u32 },
 }
 
 #[derive(Default)]
@@ -39,6 +42,11 @@ pub struct State {
     /// The stream and substream whose CD is looked at at every CFGI_CD.
     pub watch_cd: Option<(u32, u32)>,
     pub seen_cds: Vec<[u64; 8]>,
+    /// The stream whose STE is looked at at every CFGI_STE.
+    pub watch_ste: Option<u32>,
+    pub seen_stes: Vec<[u64; 8]>,
+    /// Turns that the next CMD_SYNC waits for a device.
+    device_wait: u32,
 }
 
 impl State {
@@ -69,6 +77,7 @@ pub const EVENTQ_PROD: u64 = 0x1_00a8;
 pub const EVENTQ_CONS: u64 = 0x1_00ac;
 pub const PRIQ_BASE: u64 = 0xc0;
 pub const PRIQ_PROD: u64 = 0x1_00c8;
+pub const PRIQ_CONS: u64 = 0x1_00cc;
 
 impl Fake {
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -141,14 +150,29 @@ impl Fake {
             let command = [self.word(pa), self.word(pa + 8)];
             state = self.state();
             let opcode = command[0] as u8;
+            if opcode == 0x46 && state.device_wait > 0 {
+                state.device_wait -= 1;
+                return;
+            }
+            let slow = state.faults.iter().position(|fault| {
+                matches!(fault, Fault::SlowDevice { stream, .. }
+                    if opcode == 0x40 && u64::from(*stream) == command[0] >> 32)
+            });
+            if let Some(at) = slow
+                && let Fault::SlowDevice { turns, .. } = state.faults.remove(at)
+            {
+                state.device_wait = turns;
+            }
             let hit = state.faults.iter().position(|fault| match *fault {
                 Fault::Error { opcode: at, .. }
                 | Fault::Stop { opcode: at }
                 | Fault::Late { opcode: at, .. } => at == opcode,
                 Fault::StopAfter { .. } => true,
+                Fault::SlowDevice { .. } => false,
             });
             if let Some(at) = hit {
                 match state.faults[at] {
+                    Fault::SlowDevice { .. } => unreachable!("not among the hits"),
                     Fault::Stop { .. } | Fault::StopAfter { commands: 0 } => return,
                     Fault::StopAfter { commands } => {
                         state.faults[at] = Fault::StopAfter { commands: commands - 1 };
@@ -182,6 +206,14 @@ impl Fake {
                 let image = std::array::from_fn(|word| self.word(first + 8 * word as u64));
                 state = self.state();
                 state.seen_cds.push(image);
+            }
+            if opcode == 0x03
+                && let Some(stream) = state.watch_ste
+            {
+                drop(state);
+                let image = self.ste(stream);
+                state = self.state();
+                state.seen_stes.push(image);
             }
             let message = (command[0] >> 12 & 3 == 1 && opcode == 0x46)
                 .then_some((command[1] & 0x00ff_ffff_ffff_fffc, command[0] >> 32));
@@ -248,7 +280,12 @@ pub struct Bare {
 }
 
 pub fn bare(id: IdRegisters) -> Bare {
-    let arena = Arena::new(PhysAddr::new(0x8000_0000), 4096);
+    bare_at(id, 0x8000_0000, 4096)
+}
+
+/// With so many frames of memory from `base` on.
+pub fn bare_at(id: IdRegisters, base: u64, count: u64) -> Bare {
+    let arena = Arena::new(PhysAddr::new(base), count);
     let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
     let state = Mutex::new(State { id, ..State::default() });
     Bare { fake: Arc::new(Fake { state, frames: frames.clone() }), frames, arena }
