@@ -346,6 +346,14 @@ impl Vm {
         true
     }
 
+    /// Everything that a guest can change about it but its RAM, field by field.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> String {
+        let Self { vgic, uart, power, life, inside, messages, .. } = self;
+        let its = messages.as_ref().map(|(_, its)| its);
+        alloc::format!("{life:#?}\n{inside:#?}\n{power:#?}\n{uart:#?}\n{vgic:#?}\n{its:#?}")
+    }
+
     /// Offers bytes to its serial line, from any core; answers how many were taken.
     pub fn input(&self, bytes: &[u8], gic: &impl Gic) -> usize {
         let taken = self.uart.input(bytes);

@@ -1,5 +1,6 @@
 //! The serial line: a PL011 (DDI 0183), transmitting at once and receiving from a queue.
 use alloc::{collections::VecDeque, sync::Arc};
+use core::fmt;
 
 use palisade_hal::lock::Mutex;
 
@@ -48,6 +49,7 @@ pub trait Console: Send + Sync {
     fn put(&self, vm: usize, byte: u8);
 }
 
+#[derive(Debug)]
 struct State {
     received: VecDeque<u8>,
     raw: u32,
@@ -65,6 +67,12 @@ pub struct Pl011 {
     console: Arc<dyn Console>,
     interrupt: Line,
     state: Mutex<State>,
+}
+
+impl fmt::Debug for Pl011 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.fmt(f)
+    }
 }
 
 impl State {

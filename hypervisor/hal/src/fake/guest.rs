@@ -137,6 +137,11 @@ pub fn read_el1(register: El1) -> u64 {
     CORE.with_borrow(|core| core.el1.get(&register).copied().unwrap_or(0))
 }
 
+/// Every register of EL1 and its timers that was written since the last reset.
+pub fn written_el1() -> BTreeMap<El1, u64> {
+    CORE.with_borrow(|core| core.el1.clone())
+}
+
 /// Writes a register of EL1 or its timers.
 pub fn write_el1(register: El1, value: u64) {
     CORE.with_borrow_mut(|core| core.el1.insert(register, value));

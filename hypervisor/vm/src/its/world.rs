@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use palisade_gic::its::ItsError;
 use palisade_hal::Ipa;
@@ -31,7 +32,7 @@ pub struct Sender {
 }
 
 /// An event that reaches the guest.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Mapped {
     lpi: u32,
     vcpu: usize,
@@ -45,6 +46,14 @@ struct World {
     senders: Vec<Sender>,
     events: SortedMap<(u32, u32), Mapped>,
     failed: u64,
+}
+
+impl fmt::Debug for ItsDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.inner.lock();
+        let (its, world) = &*inner;
+        (its, &world.senders, &world.events).fmt(f)
+    }
 }
 
 /// A VM's translation service.

@@ -22,6 +22,7 @@ pub enum Power {
 }
 
 /// The power of all vCPUs of a VM.
+#[derive(Debug)]
 pub struct PowerTable {
     vcpus: Mutex<ArrayVec<Power, MAX_VCPUS>>,
 }

@@ -8,6 +8,8 @@ mod exit;
 mod host;
 mod inject;
 mod irq;
+#[cfg(test)]
+mod reset_tests;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -30,10 +30,10 @@ use crate::{
     pl011::Console,
 };
 
-const ENTRY: u64 = 0x4008_0000;
+pub(super) const ENTRY: u64 = 0x4008_0000;
 const WIRES: Wires = Wires { virtual_timer: 27, physical_timer: 30, maintenance: 25 };
 
-struct Sink(Mutex<Vec<u8>>);
+pub(super) struct Sink(Mutex<Vec<u8>>);
 
 impl Console for Sink {
     fn put(&self, _vm: usize, byte: u8) {
@@ -41,13 +41,13 @@ impl Console for Sink {
     }
 }
 
-struct TestHost {
-    gic: FakeGic,
+pub(super) struct TestHost {
+    pub gic: FakeGic,
     strays: Mutex<Vec<u32>>,
 }
 
 impl TestHost {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { gic: FakeGic::new(Version::V3, 4), strays: Mutex::new(Vec::new()) }
     }
 }
@@ -69,13 +69,13 @@ fn formats() -> &'static Registry<FrameTables> {
     registry
 }
 
-struct Machine {
-    vm: Vm,
+pub(super) struct Machine {
+    pub vm: Vm,
     sink: Arc<Sink>,
     _arena: Arena,
 }
 
-fn machine(vcpus: usize) -> Machine {
+pub(super) fn machine(vcpus: usize) -> Machine {
     clear();
     let arena = Arena::new(PhysAddr::new(0x8000_0000), 4096);
     let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
@@ -104,12 +104,12 @@ fn sync(class: u64, iss: u64) -> Exit {
     Exit { kind: ExitKind::Sync, esr: class << 26 | 1 << 25 | iss, far: 0, hpfar: 0 }
 }
 
-fn irq() -> Exit {
+pub(super) fn irq() -> Exit {
     Exit { kind: ExitKind::Irq, esr: 0, far: 0, hpfar: 0 }
 }
 
 /// A load or store of X3, 32 bits wide.
-fn access(address: u64, write: bool) -> Exit {
+pub(super) fn access(address: u64, write: bool) -> Exit {
     let iss = 1 << 24 | 2 << 22 | 3 << 16 | u64::from(write) << 6 | 0b000111;
     let mut exit = sync(0x24, iss);
     exit.far = 0xffff_0000_0000_0000 | address & 0xfff;
@@ -117,7 +117,7 @@ fn access(address: u64, write: bool) -> Exit {
     exit
 }
 
-fn hvc(context: &mut GuestContext, function: u64, arguments: [u64; 3]) -> Exit {
+pub(super) fn hvc(context: &mut GuestContext, function: u64, arguments: [u64; 3]) -> Exit {
     context.set(0, function);
     for (index, argument) in arguments.into_iter().enumerate() {
         context.set(index + 1, argument);
@@ -125,11 +125,11 @@ fn hvc(context: &mut GuestContext, function: u64, arguments: [u64; 3]) -> Exit {
     sync(0x16, 0)
 }
 
-fn off() {
+pub(super) fn off() {
     script(|context| hvc(context, 0x8400_0008, [0; 3]));
 }
 
-fn boot(m: &Machine, host: &TestHost) -> Outcome {
+pub(super) fn boot(m: &Machine, host: &TestHost) -> Outcome {
     assert!(m.vm.boot(Ipa::new(ENTRY), Ipa::new(0x4020_0000), &host.gic));
     let outcome = run(&m.vm, 0, host);
     assert_eq!(steps_left(), 0, "the guest was not run to its end");

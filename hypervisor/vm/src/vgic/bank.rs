@@ -4,6 +4,7 @@
 pub const NOBODY: u8 = u8::MAX;
 
 /// Thirty-two interrupts: a vCPU's private ones, or a run of shared ones.
+#[derive(Debug)]
 pub struct Bank {
     /// Forwarded at all.
     pub enabled: u32,

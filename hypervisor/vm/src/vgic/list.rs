@@ -12,7 +12,7 @@ use super::{
 const MAX_LRS: usize = 16;
 
 /// What a list register was filled with.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     /// As written, to write only what changes.
     lr: ListRegister,
@@ -22,6 +22,7 @@ struct Slot {
 }
 
 /// A vCPU's list registers.
+#[derive(Debug)]
 pub(super) struct Lists {
     slots: [Slot; MAX_LRS],
     /// Some active interrupts found no register.

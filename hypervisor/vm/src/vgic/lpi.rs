@@ -21,7 +21,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ID_BITS: u64 = 0x1f;
 
 /// A mapped LPI.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Lpi {
     vcpu: u8,
     priority: u8,
@@ -33,7 +33,7 @@ pub(super) struct Lpi {
 }
 
 /// All mapped LPIs of a VM.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Lpis {
     /// GICR_PROPBASER: one for all vCPUs.
     pub properties: u64,
@@ -41,7 +41,7 @@ pub(super) struct Lpis {
 }
 
 /// What a redistributor holds of LPIs.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// GICR_CTLR.EnableLPIs.
     pub on: bool,

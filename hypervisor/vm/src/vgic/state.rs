@@ -19,6 +19,7 @@ const SPI_BANKS: usize = 8;
 pub const SPIS: u32 = 32 * SPI_BANKS as u32;
 
 /// What belongs to one vCPU.
+#[derive(Debug)]
 pub(super) struct Private {
     pub bank: Bank,
     /// GICv2: which vCPUs sent each SGI that is pending.
@@ -29,6 +30,7 @@ pub(super) struct Private {
     pub lpis: Waiting,
 }
 
+#[derive(Debug)]
 pub(super) struct State {
     pub version: Version,
     /// GICD_CTLR: bit 0 group 0, bit 1 group 1.
@@ -43,6 +45,38 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The state of power-on, with nothing linked.
+    fn new(version: Version, vcpus: usize) -> Self {
+        Self {
+            version,
+            groups: 0,
+            private: (0..vcpus).map(|vcpu| Private::new(vcpu as u8)).collect(),
+            shared: [const { Bank::new(0) }; SPI_BANKS],
+            lpis: Lpis::default(),
+            kicks: 0,
+            raised: 0,
+        }
+    }
+
+    /// Links an interrupt to a physical one; a private one for every vCPU.
+    fn link(&mut self, intid: u32, physical: u32) {
+        let bit = intid % 32;
+        let link = |bank: &mut Bank| {
+            bank.linked |= 1 << bit;
+            bank.physical[bit as usize & 31] = physical as u16;
+        };
+        match (intid / 32).checked_sub(1) {
+            None => self.private.iter_mut().for_each(|private| link(&mut private.bank)),
+            Some(index) => self.shared.get_mut(index as usize).into_iter().for_each(link),
+        }
+    }
+
+    /// Every bank: the private ones, then the shared ones.
+    fn banks(&mut self) -> impl Iterator<Item = &mut Bank> {
+        let private = self.private.iter_mut().map(|private| &mut private.bank);
+        private.chain(&mut self.shared)
+    }
+
     /// The bank of `intid` as `vcpu` sees it, and its bit.
     pub fn bank(&mut self, vcpu: usize, intid: u32) -> Option<(&mut Bank, usize)> {
         let bit = (intid % 32) as usize;
@@ -72,6 +106,7 @@ impl State {
 }
 
 /// A VM's interrupt controller.
+#[derive(Debug)]
 pub struct Vgic {
     version: Version,
     vcpus: usize,
@@ -86,19 +121,10 @@ impl Vgic {
     /// A controller of the given generation for `vcpus` vCPUs (at most [`MAX_VCPUS`]).
     pub fn new(version: Version, vcpus: usize) -> Arc<Self> {
         let vcpus = vcpus.min(MAX_VCPUS);
-        let private = (0..vcpus).map(|vcpu| fresh_private(vcpu as u8)).collect();
         Arc::new(Self {
             version,
             vcpus,
-            state: Mutex::new(State {
-                version,
-                groups: 0,
-                private,
-                shared: [const { Bank::new(0) }; SPI_BANKS],
-                lpis: Lpis::default(),
-                kicks: 0,
-                raised: 0,
-            }),
+            state: Mutex::new(State::new(version, vcpus)),
             links: Mutex::new(Vec::new()),
             kicks: AtomicU32::new(0),
             lpis_offered: AtomicBool::new(false),
@@ -115,21 +141,23 @@ impl Vgic {
         self.vcpus
     }
 
-    /// Back to the state of power-on; links to physical interrupts stay. Called while no vCPU
-    /// runs, after each took its interrupts back with [`Vgic::retire`].
+    /// Back to the state of power-on. What is not the guest's stays: links to physical
+    /// interrupts, private ones included, what is owed to them, and the count of what was raised.
+    /// Called while no vCPU runs, after each took its interrupts back with [`Vgic::retire`].
     pub fn reset(&self) {
+        let links = self.links.lock();
         let mut state = self.state.lock();
-        state.groups = 0;
-        state.lpis = Lpis::default();
-        for (vcpu, private) in state.private.iter_mut().enumerate() {
-            *private = fresh_private(vcpu as u8);
+        let mut fresh = State::new(self.version, self.vcpus);
+        for &(physical, intid) in links.iter() {
+            fresh.link(intid, physical);
         }
-        for bank in &mut state.shared {
-            let (linked, physical) = (bank.linked, bank.physical);
-            *bank = Bank::new(0);
-            (bank.linked, bank.physical) = (linked, physical);
+        fresh.raised = state.raised;
+        // Each vCPU paid its own; should one not have, the next flush does.
+        for (new, old) in fresh.banks().zip(state.banks()) {
+            new.owed = old.owed;
         }
-        state.kicks = 0;
+        *state = fresh;
+        self.kicks.store(0, Ordering::Release);
     }
 
     /// Runs `body` on the state, then publishes who must look again.
@@ -183,18 +211,7 @@ impl Vgic {
     /// Links the interrupt `intid` to a physical one: the guest's deactivation deactivates both.
     /// A private interrupt is linked for every vCPU, on its own core.
     pub fn link(&self, intid: u32, physical: u32) {
-        self.with(|state| {
-            let bit = intid % 32;
-            let word = (intid / 32) as usize;
-            let link = |bank: &mut Bank| {
-                bank.linked |= 1 << bit;
-                bank.physical[bit as usize & 31] = physical as u16;
-            };
-            match word.checked_sub(1) {
-                None => state.private.iter_mut().for_each(|private| link(&mut private.bank)),
-                Some(index) => state.shared.get_mut(index).into_iter().for_each(link),
-            }
-        });
+        self.with(|state| state.link(intid, physical));
         let mut links = self.links.lock();
         links.retain(|&(_, linked)| linked != intid);
         links.push((physical, intid));
@@ -288,16 +305,18 @@ impl Vgic {
     }
 }
 
-fn fresh_private(vcpu: u8) -> Private {
-    let mut bank = Bank::new(vcpu);
-    // SGIs are edge triggered, always (12.9.7); PPIs of the timers are level.
-    bank.edge = 0xffff;
-    Private {
-        bank,
-        sources: [0; 16],
-        lists: Lists::default(),
-        asleep: true,
-        lpis: Waiting::default(),
+impl Private {
+    fn new(vcpu: u8) -> Self {
+        let mut bank = Bank::new(vcpu);
+        // SGIs are edge triggered, always (12.9.7); PPIs of the timers are level.
+        bank.edge = 0xffff;
+        Self {
+            bank,
+            sources: [0; 16],
+            lists: Lists::default(),
+            asleep: true,
+            lpis: Waiting::default(),
+        }
     }
 }
 
