@@ -39,7 +39,7 @@ pub struct Scenario {
     /// The bundle is packed without looking at it: the hypervisor is to find what is wrong.
     #[serde(default)]
     pub unchecked: bool,
-    /// How often the `restart` driver lets a VM run.
+    /// How often the `restart` driver lets a VM run, and the `reboots` driver has it reset.
     #[serde(default)]
     pub cycles: u32,
     /// More words for the hypervisor's command line.
@@ -73,6 +73,8 @@ pub enum Driver {
     Sva,
     /// The operator moves devices between VMs that run.
     Reassign,
+    /// A VM starts itself anew, over and over.
+    Reboots,
     /// A VM powers off and is started anew, over and over.
     Restart,
     /// Two unmodified kernels with a disk and a network card each, and one VM that attacks both.

@@ -19,14 +19,19 @@ const GICC_CTLR: usize = 0x0;
 const GICC_PMR: usize = 0x4;
 const GICC_IAR: usize = 0xc;
 const GICC_EOIR: usize = 0x10;
+/// A redistributor's second frame, of the private interrupts (IHI 0069, 12.11), and GICR_WAKER of
+/// its first.
+const SGI_FRAME: usize = 0x1_0000;
+const WAKER: usize = 0x14;
 /// INTIDs from here on mean that nothing is pending.
 const SPECIAL: u32 = 1020;
 
-/// The controller: its distributor, and GICv2's CPU interface.
+/// The controller: its distributor, GICv2's CPU interface, GICv3's first redistributor.
 #[derive(Clone, Copy, Debug)]
 pub struct Gic {
     distributor: usize,
     interface: Option<usize>,
+    redistributor: Option<usize>,
 }
 
 impl Gic {
@@ -36,7 +41,9 @@ impl Gic {
         let v3 = node.compatible()?.all().any(|name| name == "arm,gic-v3");
         let mut regions = node.reg()?.map(|region| region.starting_address as usize);
         let distributor = regions.next()?;
-        let gic = Self { distributor, interface: regions.next().filter(|_| !v3) };
+        let second = regions.next();
+        let (interface, redistributor) = if v3 { (None, second) } else { (second, None) };
+        let gic = Self { distributor, interface, redistributor };
         // SAFETY: registers of the interrupt controller, which is ours alone.
         unsafe { write32(distributor + CTLR, if v3 { 1 << 4 | 3 } else { 1 }) };
         match gic.interface {
@@ -70,6 +77,24 @@ impl Gic {
                 write32(base + ITARGETSR + (at & !3), old | 1 << lane);
             }
             write32(base + ISENABLER + word, bit);
+        }
+    }
+
+    /// Switches a private interrupt (16..32) on, on the first core.
+    pub fn enable_private(&self, intid: u32) {
+        let bit = 1 << (intid % 32);
+        let base = match self.redistributor {
+            Some(base) => {
+                // SAFETY: as in `open`: awake, as the CPU interface needs it (12.11.42).
+                unsafe { write32(base + WAKER, 0) };
+                base + SGI_FRAME
+            }
+            None => self.distributor,
+        };
+        // SAFETY: as in `open`; registers of the private interrupts.
+        unsafe {
+            write32(base + IGROUPR, read32(base + IGROUPR) | bit);
+            write32(base + ISENABLER, bit);
         }
     }
 

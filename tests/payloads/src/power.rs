@@ -6,6 +6,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// SYSTEM_OFF (Arm DEN 0022, section 5.9).
 const SYSTEM_OFF: u32 = 0x8400_0008;
 
+/// SYSTEM_RESET (5.10).
+const SYSTEM_RESET: u32 = 0x8400_0009;
+
 static SMC: AtomicBool = AtomicBool::new(false);
 
 /// Says that the machine wants SMC instead of HVC.
@@ -28,6 +31,11 @@ pub fn call(function: u64, arguments: [u64; 3]) -> i64 {
         }
     }
     result
+}
+
+/// Starts the machine anew; comes back only where that is refused.
+pub fn reset() {
+    let _ = call(u64::from(SYSTEM_RESET), [0; 3]);
 }
 
 /// Powers off.

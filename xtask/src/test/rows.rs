@@ -83,6 +83,8 @@ pub const ROWS: &[Row] = &[
     row("refused-one-by-one", "refused-vms"),
     row("reassign", "reassign"),
     row("restart", "restart"),
+    row("reboots", "reboots"),
+    Row { gic: Some(2), ..row("reboots-gicv2", "reboots") },
     row("walker", "walker"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
 use crate::drive::{
-    control, gremlin, honest, isolation, linux, reassign, restart, states, sva, two_linux,
+    control, gremlin, honest, isolation, linux, reassign, reboots, restart, states, sva, two_linux,
 };
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
@@ -74,6 +74,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::HonestControl => honest::control(job, session, checks),
         Driver::Linux => linux::drive(job, session, checks),
         Driver::Reassign => reassign::drive(job, session, checks),
+        Driver::Reboots => reboots::drive(job, session, checks),
         Driver::Restart => restart::drive(job, session, checks),
         Driver::TwoLinux => two_linux::drive(job, session, checks),
         Driver::States => states::drive(job, session, checks),

@@ -13,6 +13,7 @@ mod keys;
 mod linux;
 mod operator;
 mod reassign;
+mod reboots;
 mod restart;
 mod states;
 mod sva;
