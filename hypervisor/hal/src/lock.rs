@@ -1,4 +1,4 @@
-//! The spin lock of everything above `mem`.
+//! The spin locks of everything above `mem`.
 
 /// Holds a [`Mutex`]; lets go when dropped.
 pub type MutexGuard<'a, T> = spin::MutexGuard<'a, T>;
@@ -46,5 +46,34 @@ impl<T: ?Sized> Mutex<T> {
     pub unsafe fn force_unlock(&self) {
         // SAFETY: the caller's promise is the one that is asked for.
         unsafe { self.0.force_unlock() };
+    }
+}
+
+/// Holds a [`FairMutex`]; lets the next one in when dropped.
+pub type FairMutexGuard<'a, T> = spin::mutex::TicketMutexGuard<'a, T>;
+
+/// A spin lock that lets those who wait in by the order in which they came. For what guests can
+/// keep busy from several cores: whoever waits, waits for one turn of each of the others at most.
+#[derive(Debug)]
+pub struct FairMutex<T: ?Sized>(spin::mutex::TicketMutex<T>);
+
+impl<T> FairMutex<T> {
+    /// An open lock.
+    pub const fn new(value: T) -> Self {
+        Self(spin::mutex::TicketMutex::new(value))
+    }
+}
+
+impl<T: ?Sized> FairMutex<T> {
+    /// Waits for its turn and takes the lock.
+    #[inline(never)]
+    pub fn lock(&self) -> FairMutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    /// Takes the lock if it is open and nobody waits for it.
+    #[inline(never)]
+    pub fn try_lock(&self) -> Option<FairMutexGuard<'_, T>> {
+        self.0.try_lock()
     }
 }
