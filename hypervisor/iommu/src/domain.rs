@@ -7,6 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use palisade_hal::lock::Mutex;
 use palisade_hal::{Iova, Ipa, StreamId, Vmid};
 use palisade_mem::{AgentSet, Proof, Scope};
@@ -47,6 +48,9 @@ pub enum Flush {
     },
 }
 
+/// Invalidations that go to a driver together; nothing is allocated for them.
+const BATCH: usize = 16;
+
 /// One IOMMU that may hold translations of the domain.
 struct Member {
     instance: Arc<Instance>,
@@ -59,33 +63,38 @@ struct Member {
 }
 
 impl Member {
-    /// Makes the IOMMU forget, and then the devices' own TLBs: asked the other way round, a
-    /// device could fetch anew what the IOMMU still holds.
+    /// Makes the IOMMU forget, and then the devices' own TLBs, in one batch: the driver puts the
+    /// synchronisation between them, since a device asked too early could fetch anew what the
+    /// IOMMU still holds.
     fn flush(&self, vmid: Vmid, what: Flush) -> Result<(), DriverError> {
-        let batch = match what {
-            Flush::All => [Invalidation::Vmid(vmid), Invalidation::StageOneOf(vmid)],
-            Flush::Range { start, size, leaf } => [
-                Invalidation::StageTwo { vmid, start, size, granule: 4096, leaf },
-                Invalidation::StageOneOf(vmid),
-            ],
-        };
-        // VMALL takes stage 1 with it; a range leaves combined entries behind.
-        let count = match what {
-            Flush::Range { .. } if self.nested > 0 => 2,
-            _ => 1,
-        };
-        let driver = self.instance.driver();
-        driver.invalidate(batch.get(..count).unwrap_or(&batch))?;
-        for &stream in &self.device_tlbs {
-            // A nested device is addressed by what its guest maps, not by IPAs.
-            let (start, size) = match what {
-                Flush::Range { start, size, .. } if self.nested == 0 => (start.get(), size),
-                _ => (0, u64::MAX),
-            };
-            let start = Iova::new(start);
-            driver.invalidate(&[Invalidation::Device { stream, substream: None, start, size }])?;
+        let mut batch = ArrayVec::<_, BATCH>::new();
+        match what {
+            Flush::All => batch.push(Invalidation::Vmid(vmid)),
+            Flush::Range { start, size, leaf } => {
+                batch.push(Invalidation::StageTwo { vmid, start, size, granule: 4096, leaf });
+            }
         }
-        Ok(())
+        // VMALL takes stage 1 with it; a range leaves combined entries behind.
+        if let Flush::Range { .. } = what
+            && self.nested > 0
+        {
+            batch.push(Invalidation::StageOneOf(vmid));
+        }
+        // A nested device is addressed by what its guest maps, not by IPAs.
+        let (start, size) = match what {
+            Flush::Range { start, size, .. } if self.nested == 0 => (start.get(), size),
+            _ => (0, u64::MAX),
+        };
+        let start = Iova::new(start);
+        let driver = self.instance.driver();
+        for &stream in &self.device_tlbs {
+            if batch.is_full() {
+                driver.invalidate(&batch)?;
+                batch.clear();
+            }
+            batch.push(Invalidation::Device { stream, substream: None, start, size });
+        }
+        driver.invalidate(&batch)
     }
 }
 

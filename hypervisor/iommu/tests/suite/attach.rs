@@ -6,7 +6,7 @@
 //! 5. Proofs need the word of every IOMMU that could hold something.
 
 use crate::common::{House, device};
-use palisade_hal::{Ipa, PhysAddr, StreamId};
+use palisade_hal::{Iova, Ipa, PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, Reach, registration};
 use palisade_iommu::{
     Capabilities, Condition, DeviceId, DriverError, Error, Flush, Idle, Invalidation, IommuDriver,
@@ -311,4 +311,54 @@ fn registration_and_assignment_work_with_a_second_instance_of_another_kind() {
     assert!(domain.agents().is_some(), "the second still holds it");
     house.iommus.detach(&b).unwrap();
     assert_eq!(domain.agents(), None);
+}
+
+#[test]
+fn a_flush_reaches_the_iommu_and_its_devices_in_one_batch() {
+    let house = House::new();
+    let domain = house.domain();
+    let ats = StreamPolicy { ats: true, stalls: false };
+    house.iommus.assign(&house.group(2), &domain, ats).unwrap();
+    house.driver.take_calls();
+    let mut proof = Proof::new(domain.scope());
+    let start = Ipa::new(0x4000_0000);
+    domain.flush(Flush::Range { start, size: 4096, leaf: None }, &mut proof).unwrap();
+    let vmid = domain.vmid().unwrap();
+    let leaf = None;
+    let own = Invalidation::StageTwo { vmid, start, size: 4096, granule: 4096, leaf };
+    let device = |stream, start, size| {
+        let (stream, start) = (StreamId::new(stream), Iova::new(start));
+        Call::Invalidate(Invalidation::Device { stream, substream: None, start, size })
+    };
+    let devices = [0x20, 0x21, 0x22].map(|stream| device(stream, start.get(), 4096));
+    let calls = house.driver.take_calls();
+    assert_eq!(calls.first(), Some(&Call::Invalidate(own)));
+    assert_eq!(calls[1..], [&devices[..], &[Call::Sync]].concat());
+    domain.flush(Flush::All, &mut proof).unwrap();
+    let devices = [0x20, 0x21, 0x22].map(|stream| device(stream, 0, u64::MAX));
+    let calls = house.driver.take_calls();
+    assert_eq!(calls.first(), Some(&Call::Invalidate(Invalidation::Vmid(vmid))));
+    assert_eq!(calls[1..], [&devices[..], &[Call::Sync]].concat());
+}
+
+/// More devices with TLBs of their own than go into one batch: none is left out.
+#[test]
+fn every_device_tlb_is_flushed_however_many_there_are() {
+    let house = House::new();
+    let streams: Vec<u32> = (0x100..0x128).collect();
+    house.iommus.add_device(device(9, 1, &streams)).unwrap();
+    let domain = house.domain();
+    let ats = StreamPolicy { ats: true, stalls: false };
+    house.iommus.assign(&house.group(9), &domain, ats).unwrap();
+    house.driver.take_calls();
+    domain.flush(Flush::All, &mut Proof::new(domain.scope())).unwrap();
+    let calls = house.driver.take_calls();
+    let asked = |stream: &&u32| {
+        calls.iter().any(|call| {
+            matches!(call, Call::Invalidate(Invalidation::Device { stream: asked, .. })
+                if asked.get() == **stream)
+        })
+    };
+    assert_eq!(streams.iter().filter(asked).count(), streams.len());
+    assert_eq!(calls.last(), Some(&Call::Sync));
 }
