@@ -21,5 +21,5 @@ mod space;
 mod store;
 mod table;
 
-pub use space::{PasidError, Space, SpaceFootprint, TableId};
+pub use space::{MAX_ENTRIES, PasidError, Space, SpaceFootprint, TableId};
 pub use store::{ContextStore, StreamContexts};

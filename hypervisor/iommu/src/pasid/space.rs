@@ -64,6 +64,9 @@ pub(super) struct Descriptor {
     pub(super) dirty: bool,
 }
 
+/// Entries of all tables of one space that were ever made ready, at most.
+pub const MAX_ENTRIES: usize = 2048;
+
 pub(super) struct State {
     pub(super) asids: Asids,
     pub(super) tables: SortedMap<TableId, Table>,
@@ -137,9 +140,17 @@ impl Space {
     /// Makes an entry ready, so that a following write needs no memory. Replayable.
     ///
     /// # Errors
-    /// [`PasidError::Substream`] beyond the table, or the driver's.
+    /// [`PasidError::Substream`] beyond the table, [`PasidError::Quota`] beyond
+    /// [`MAX_ENTRIES`], or the driver's.
     pub fn prepare(&self, table: TableId, substream: SubstreamId) -> Result<(), PasidError> {
-        self.state.lock().table(table)?.prepare(substream)
+        let mut state = self.state.lock();
+        // An entry that was ready once is kept when nothing is bound in it any more.
+        let entries: usize = state.tables.values().map(|table| table.entries.len()).sum();
+        let table = state.table(table)?;
+        if entries >= MAX_ENTRIES && !table.entries.contains_key(&substream.get()) {
+            return Err(PasidError::Quota);
+        }
+        table.prepare(substream)
     }
 
     /// Lets a prepared entry translate for the process of `notifier`.

@@ -62,25 +62,42 @@ pub struct StreamContexts {
     pub(crate) view: Arc<dyn ContextView + Send + Sync>,
 }
 
+/// Device invalidations of one batch at most; where more would be needed, the devices forget
+/// everything instead. The batch lives on the hypervisor's heap, and a guest says how much there
+/// is to forget.
+const DEVICE_ITEMS: usize = 256;
+
 impl StreamContexts {
-    /// Appends what devices must forget, where they remember anything.
+    /// Appends what devices must forget, where they remember anything: `ranges` of every one of
+    /// `substreams`, each its start and length.
     fn devices(
         &self,
         batch: &mut Vec<Invalidation>,
         substreams: &[SubstreamId],
-        start: Iova,
-        size: u64,
+        ranges: impl Iterator<Item = (Iova, u64)> + Clone,
     ) {
         if !self.ats {
             return;
         }
-        for &stream in &self.streams {
-            batch.extend(substreams.iter().map(|&substream| Invalidation::Device {
+        let each = ranges.clone().count().saturating_mul(substreams.len());
+        if each.saturating_mul(self.streams.len()) > DEVICE_ITEMS {
+            batch.extend(self.streams.iter().map(|&stream| Invalidation::Device {
                 stream,
-                substream: Some(substream),
-                start,
-                size,
+                substream: None,
+                start: Iova::new(0),
+                size: u64::MAX,
             }));
+            return;
+        }
+        for (start, size) in ranges {
+            for &stream in &self.streams {
+                batch.extend(substreams.iter().map(|&substream| Invalidation::Device {
+                    stream,
+                    substream: Some(substream),
+                    start,
+                    size,
+                }));
+            }
         }
     }
 }
@@ -117,7 +134,7 @@ impl ContextStore for StreamContexts {
 
     fn forget(&self, asid: Asid, substreams: &[SubstreamId]) -> Result<(), DriverError> {
         let mut batch = alloc::vec![Invalidation::Asid { vmid: self.vmid, asid }];
-        self.devices(&mut batch, substreams, Iova::new(0), u64::MAX);
+        self.devices(&mut batch, substreams, core::iter::once((Iova::new(0), u64::MAX)));
         self.instance.driver().invalidate(&batch)
     }
 
@@ -138,9 +155,7 @@ impl ContextStore for StreamContexts {
             return Ok(());
         }
         // The devices last: asked before, one could fetch anew what the IOMMU still holds.
-        for range in changed() {
-            self.devices(&mut batch, substreams, range.start, range.size());
-        }
+        self.devices(&mut batch, substreams, changed().map(|range| (range.start, range.size())));
         self.instance.driver().invalidate(&batch)
     }
 }

@@ -13,9 +13,9 @@ use crate::common::Shared;
 use crate::common::process::TestProcess;
 use palisade_hal::{Asid, StreamId, SubstreamId};
 use palisade_iommu::fake::{Call, Reach};
-use palisade_iommu::pasid::{PasidError, Space};
-use palisade_iommu::sva::AddressSpace;
-use palisade_iommu::{DriverError, Invalidation, StreamPolicy};
+use palisade_iommu::pasid::{ContextStore, MAX_ENTRIES, PasidError, Space};
+use palisade_iommu::sva::{AddressSpace, Range};
+use palisade_iommu::{Context, DriverError, Invalidation, StreamPolicy};
 
 const ONE: SubstreamId = SubstreamId::new(1);
 const TWO: SubstreamId = SubstreamId::new(2);
@@ -231,4 +231,50 @@ fn the_number_of_processes_is_bounded() {
         shared.space.free_shared(notifier).unwrap();
     }
     assert!(processes.iter().all(|process| process.pinned() == 0));
+}
+
+/// A table of any width without hardware.
+struct Wide;
+
+impl ContextStore for Wide {
+    fn bits(&self) -> u8 {
+        20
+    }
+
+    fn prepare(&self, _: SubstreamId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        _: SubstreamId,
+        _: Option<&Context>,
+        _: Option<&Context>,
+    ) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn forget(&self, _: Asid, _: &[SubstreamId]) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn forget_ranges(&self, _: Asid, _: &[SubstreamId], _: &[Range]) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_number_of_entries_is_bounded_over_all_tables() {
+    let space = Space::new(16, 4);
+    let (one, two) = (space.alloc_table(Arc::new(Wide)), space.alloc_table(Arc::new(Wide)));
+    let each = MAX_ENTRIES as u32 / 2;
+    for substream in (0..each).map(SubstreamId::new) {
+        space.prepare(one, substream).unwrap();
+        space.prepare(two, substream).unwrap();
+    }
+    let next = SubstreamId::new(each);
+    assert_eq!(space.prepare(one, next), Err(PasidError::Quota));
+    space.prepare(one, SubstreamId::new(0)).expect("it is ready");
+    space.free_table(two).unwrap();
+    space.prepare(one, next).expect("there is room again");
 }

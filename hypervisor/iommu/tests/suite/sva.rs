@@ -275,6 +275,35 @@ fn devices_that_remember_are_told() {
     unbind(&shared.space, two).unwrap();
 }
 
+/// What is forgotten in one go is put together on the hypervisor's heap.
+#[test]
+fn what_devices_must_forget_is_bounded() {
+    let shared = Shared::with(StreamPolicy { ats: true, stalls: false }, 16);
+    let process = TestProcess::new(1, 40);
+    let bind = |substream| {
+        let substream = SubstreamId::new(substream);
+        bind(&shared.space, shared.table, substream, &process.shared()).unwrap()
+    };
+    let bonds: Vec<_> = (0..64).map(bind).collect();
+    shared.house.driver.take_calls();
+    let ranges = [1u64, 3, 5].map(|page| Range {
+        start: Iova::new(page << 12),
+        end: Iova::new((page + 1) << 12),
+        granule: 4096,
+        leaf: None,
+    });
+    process.change_all(&ranges).unwrap();
+    let calls = shared.house.driver.take_calls();
+    let everything = |stream| {
+        let (stream, start) = (StreamId::new(stream), Iova::new(0));
+        Call::Invalidate(Invalidation::Device { stream, substream: None, start, size: u64::MAX })
+    };
+    let devices = [0x20, 0x21, 0x22].map(everything);
+    assert_eq!(calls.len(), 3 + 3 + 1, "three ranges, three streams, one synchronisation");
+    assert_eq!(calls[3..6], devices);
+    bonds.into_iter().for_each(|bond| unbind(&shared.space, bond).unwrap());
+}
+
 #[test]
 fn a_failed_invalidation_is_told_and_its_asid_never_reused() {
     let shared = Shared::new();

@@ -49,9 +49,13 @@ impl TestProcess {
     /// The tables changed in `start..end`.
     pub fn change(&self, start: u64, end: u64) -> Result<(), PasidError> {
         let (start, end) = (Iova::new(start), Iova::new(end));
-        let range = Range { start, end, granule: 4096, leaf: Some(4096) };
+        self.change_all(&[Range { start, end, granule: 4096, leaf: Some(4096) }])
+    }
+
+    /// The tables changed in several ranges at once.
+    pub fn change_all(&self, ranges: &[Range]) -> Result<(), PasidError> {
         let notifiers = self.notifiers.lock().unwrap().clone();
-        notifiers.iter().try_for_each(|notifier| notifier.invalidate(&[range]))
+        notifiers.iter().try_for_each(|notifier| notifier.invalidate(ranges))
     }
 
     /// The process ends, now.
