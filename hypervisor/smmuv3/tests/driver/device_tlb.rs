@@ -41,7 +41,7 @@ fn only_the_slow_one_is_dead(bench: &Bench) {
     // The next command of another VM waits for the device too, and is then confirmed.
     bench.smmu.invalidate(&[Invalidation::Vmid(Vmid::new(2))]).unwrap();
     let commands = bench.fake.state().commands.clone();
-    let forgotten = commands.iter().any(|command| *command == [5 << 32 | 0x03, 1]);
+    let forgotten = commands.contains(&[5 << 32 | 0x03, 1]);
     assert!(forgotten, "the SMMU was told of the abort entry as soon as it took commands");
     bench.smmu.detach(stream(6)).unwrap();
     bench.smmu.attach(stream(6), &stage_two(3), TRUSTED).unwrap();
