@@ -43,6 +43,38 @@ fn order_of_registers() {
     assert_eq!(fake.state().get(0x88), 1 << 16 | 8 << 6 | 16);
 }
 
+/// Memory attributes of tables and queues (§6.3.11): Inner Shareable, Write-Back. CR2 (§6.3.12):
+/// private TLB maintenance, StreamIDs out of range recorded, no E2H. Messages only by wire (§3.18).
+#[test]
+fn values_of_registers() {
+    let bare = bare(IdRegisters { idr0: QEMU.idr0 | 1 << 13, ..QEMU });
+    let fake = bare.fake.clone();
+    let _smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    let state = fake.state();
+    let attributes = 0b11 << 4 | 0b01 << 2 | 0b01;
+    assert_eq!(state.get(0x28), attributes << 6 | attributes);
+    assert_eq!(state.get(0x2c), 0b110);
+    assert_eq!((state.get(0x68), state.get(0xb0)), (0, 0));
+    assert_eq!(state.get(0x50), 0b101);
+    // The allocation hint, and sizes beside the addresses.
+    for (base, log2) in [(0x90, 8), (0xa0, 10)] {
+        assert_eq!((state.get(base) >> 62, state.get(base) & 0x1f), (1, log2), "{base:#x}");
+    }
+}
+
+/// Errors that firmware left are acknowledged: a new one is seen (§7.5).
+#[test]
+fn stale_errors_are_acknowledged() {
+    let bare = bare(QEMU);
+    let fake = bare.fake.clone();
+    fake.state().set(0x60, 0b101);
+    let smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
+    assert_eq!(fake.state().get(0x64), 0b101);
+    assert!(!smmu.check_global_errors());
+    fake.state().set(0x60, 0b001);
+    assert!(smmu.check_global_errors(), "EVENTQ_ABT_ERR toggled");
+}
+
 /// With HYP, EL2's translations go too; with ATS, ATSCHK is set before SMMUEN; with PRI, PRIQEN.
 #[test]
 fn optional_parts() {

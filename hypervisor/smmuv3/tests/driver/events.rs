@@ -6,8 +6,8 @@ use palisade_iommu::{
 use palisade_smmuv3::{IdRegisters, Options};
 
 use crate::fake::{
-    Bench, EVENTQ_BASE, EVENTQ_CONS, EVENTQ_PROD, PRIQ_BASE, PRIQ_PROD, QEMU, bare, bench, options,
-    stage_two, stream,
+    Bench, EVENTQ_BASE, EVENTQ_CONS, EVENTQ_PROD, Fault, PRIQ_BASE, PRIQ_PROD, QEMU, bare, bench,
+    options, stage_two, stream,
 };
 
 fn event(bench: &Bench, number: u32, address: u64) {
@@ -65,6 +65,28 @@ fn overflow_is_told_and_acknowledged() {
         assert_eq!(bench.fake.state().get(EVENTQ_CONS), (lap + 1) | flag);
         assert!(!drain(&bench, 100).1.overflowed);
     }
+}
+
+/// Every write of CONS carries the acknowledgement, or it would be an overflow anew.
+#[test]
+fn the_acknowledgement_stays() {
+    let bench = bench(QEMU);
+    event(&bench, 8, 0x1000);
+    let prod = bench.fake.state().get(EVENTQ_PROD);
+    bench.fake.state().set(EVENTQ_PROD, prod | 1 << 31);
+    assert!(drain(&bench, 100).1.overflowed);
+    bench.clear();
+    event(&bench, 8, 0x2000);
+    let (seen, drained) = drain(&bench, 100);
+    assert_eq!((seen.len(), drained.overflowed), (1, false));
+    let state = bench.fake.state();
+    let written: Vec<u64> = state
+        .accesses
+        .iter()
+        .filter(|&&(write, at, _)| write && at == EVENTQ_CONS)
+        .map(|&(_, _, value)| value)
+        .collect();
+    assert_eq!(written, [2 | 1 << 31]);
 }
 
 /// Around the end of the ring many times.
@@ -208,6 +230,22 @@ fn stalls_are_answered() {
         bench.smmu.resume(stream(8), 1, Response::Retry),
         Err(DriverError::Unsupported(Feature::Stall))
     );
+}
+
+/// An answer that is not confirmed in time: the stream aborts for good, the SMMU lives.
+#[test]
+fn an_answer_that_times_out_kills_its_stream() {
+    let stalls = IdRegisters { idr0: QEMU.idr0 & !(3 << 24) & !(1 << 26), ..QEMU };
+    let bench = bench(stalls);
+    let policy = StreamPolicy { ats: false, stalls: true };
+    bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
+    bench.inject(Fault::Late { opcode: 0x46, turns: 3_000 });
+    let answer = bench.smmu.resume(stream(8), 7, Response::Retry);
+    assert_eq!(answer, Err(DriverError::Timeout(stream(8))));
+    assert_eq!(bench.fake.ste(8)[0], 1);
+    assert!(bench.smmu.is_alive());
+    let again = bench.smmu.attach(stream(8), &stage_two(1), policy);
+    assert_eq!(again, Err(DriverError::Timeout(stream(8))));
 }
 
 /// A stalled fault is delivered with its tag.
