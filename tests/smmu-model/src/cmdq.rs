@@ -211,7 +211,8 @@ impl Model {
         }
         let index = self.rng.index(self.pending.len());
         if let Command::AtcInv { stream, .. } = self.pending[index]
-            && self.injected.atc_timeouts.contains(&stream)
+            && (self.injected.atc_timeouts.contains(&stream)
+                || self.injected.slow_atc.is_some_and(|(slow, _)| slow == stream))
         {
             return;
         }
@@ -264,12 +265,26 @@ impl Model {
         self.tlb.invalidate(&scope, match_vmid);
     }
 
+    /// Whether a device has not completed its invalidation yet; lets one step pass.
+    fn device_is_slow(&mut self) -> bool {
+        let Some((slow, steps)) = self.injected.slow_atc else { return false };
+        let asked = |command: &Command| matches!(command, Command::AtcInv { stream, .. } if *stream == slow);
+        if !self.pending.iter().any(asked) {
+            return false;
+        }
+        self.injected.slow_atc = steps.checked_sub(1).map(|left| (slow, left));
+        self.injected.slow_atc.is_some()
+    }
+
     fn continue_sync(&mut self, sync: SyncWait) {
         if sync.held {
             return;
         }
         if sync.delay > 0 {
             self.sync = Some(SyncWait { delay: sync.delay - 1, ..sync });
+            return;
+        }
+        if self.device_is_slow() {
             return;
         }
         self.sync = None;

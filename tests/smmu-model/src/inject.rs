@@ -19,6 +19,9 @@ pub enum Injection {
     AbortCommandFetch,
     /// ATC invalidations for this stream time out: CERROR_ATC_INV_SYNC at their CMD_SYNC.
     AtcTimeout(u32),
+    /// The next ATC invalidation of this stream takes so many steps: a CMD_SYNC waits for it, and
+    /// every command behind it waits too (3.9.1.4, 4.7.3).
+    SlowAtc(u32, u32),
     /// Writing the next event record aborts.
     AbortEventWrite,
     /// Writing the next page request aborts.
@@ -43,6 +46,7 @@ pub(crate) struct Injected {
     pub refuse_command: bool,
     pub abort_command: bool,
     pub atc_timeouts: Vec<u32>,
+    pub slow_atc: Option<(u32, u32)>,
     pub abort_event: bool,
     pub abort_pri: bool,
     pub abort_msi: bool,
@@ -74,6 +78,7 @@ impl Model {
             Injection::RefuseCommand => injected.refuse_command = true,
             Injection::AbortCommandFetch => injected.abort_command = true,
             Injection::AtcTimeout(stream) => injected.atc_timeouts.push(stream),
+            Injection::SlowAtc(stream, steps) => injected.slow_atc = Some((stream, steps)),
             Injection::AbortEventWrite => injected.abort_event = true,
             Injection::AbortPriWrite => injected.abort_pri = true,
             Injection::AbortMsi => injected.abort_msi = true,
