@@ -45,6 +45,9 @@ impl Gic for AnyGic {
     fn configure(&self, intid: u32, trigger: Trigger, priority: u8) -> Result<(), GicError> {
         either!(self, gic => gic.configure(intid, trigger, priority))
     }
+    fn clear(&self, intid: u32) -> Result<(), GicError> {
+        either!(self, gic => gic.clear(intid))
+    }
     fn route(&self, spi: u32, core: usize) -> Result<(), GicError> {
         either!(self, gic => gic.route(spi, core))
     }

@@ -19,6 +19,8 @@ pub enum FakeCall {
     Sgi(usize, u32),
     /// An interrupt was switched on or off.
     Enable(u32, bool),
+    /// An interrupt was made neither active nor pending.
+    Clear(u32),
     /// A route: interrupt, core.
     Route(u32, usize),
 }
@@ -132,6 +134,10 @@ impl Gic for FakeGic {
         Ok(())
     }
     fn configure(&self, _intid: u32, _trigger: Trigger, _priority: u8) -> Result<(), GicError> {
+        Ok(())
+    }
+    fn clear(&self, intid: u32) -> Result<(), GicError> {
+        self.state.lock().calls.push(FakeCall::Clear(intid));
         Ok(())
     }
     fn route(&self, spi: u32, core: usize) -> Result<(), GicError> {

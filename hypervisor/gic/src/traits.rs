@@ -41,6 +41,13 @@ pub trait Gic: Sync {
     /// When there is no such interrupt.
     fn configure(&self, intid: u32, trigger: Trigger, priority: u8) -> Result<(), GicError>;
 
+    /// Makes an interrupt neither active nor pending; one whose line is high becomes pending again.
+    /// A private one (below 32) on the calling core.
+    ///
+    /// # Errors
+    /// When there is no such interrupt.
+    fn clear(&self, intid: u32) -> Result<(), GicError>;
+
     /// Sends a shared interrupt to a core.
     ///
     /// # Errors

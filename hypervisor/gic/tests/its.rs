@@ -5,15 +5,16 @@
 //!    DISCARD or after the device's table was taken away.
 //! 3. A command that the hardware refuses is an error with its number, and the
 //!    queue goes on.
-//! 4. Hardware that does not answer is a time-out, never a hang or a success.
+//! 4. Hardware that does not answer is a time-out, never a hang or a success, and is waited for
+//!    once.
 //! 5. LPIs are given once, and all come back.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use palisade_gic::its::{Command, FIRST_LPI, Its, ItsError, LpiTable};
-use palisade_hal::PhysAddr;
+use palisade_gic::its::{BATCH, Command, Deed, FIRST_LPI, Its, ItsError, LpiTable, Order};
+use palisade_hal::{Env, PhysAddr};
 use palisade_hal::fake::{Device, SteppedClock, Width};
 use palisade_hal::mmio::Mmio;
 use palisade_mem::{Arena, Frames, Owner, Use};
@@ -126,6 +127,11 @@ impl Device for FakeIts {
     }
 }
 
+/// One order for one event.
+fn one(its: &Its, clock: &SteppedClock, event: u32, core: usize, deed: Deed) -> Result<(), ItsError> {
+    its.carry_out(clock, 8, &[Order { event, core, deed }])
+}
+
 struct Bench {
     _arena: Arena,
     fake: Arc<FakeIts>,
@@ -159,17 +165,17 @@ fn bring_up_lays_tables_before_it_enables() {
 fn events_go_where_they_were_mapped_and_nowhere_afterwards() {
     let b = bench();
     let (its, clock) = (&b.its, &b.clock);
-    assert_eq!(its.map_event(clock, 8, 0, FIRST_LPI, 0), Err(ItsError::Device(8)));
+    assert_eq!(one(its, clock, 0, 0, Deed::Map(FIRST_LPI)), Err(ItsError::Device(8)));
     its.map_device(clock, 8, 4).unwrap();
     assert_eq!(its.map_device(clock, 8, 4), Err(ItsError::Device(8)));
-    its.map_event(clock, 8, 3, FIRST_LPI + 5, 0).unwrap();
-    assert_eq!(its.map_event(clock, 8, 16, 0, 0), Err(ItsError::Range("EventID", 16)));
-    assert_eq!(its.map_event(clock, 8, 0, 0, 7), Err(ItsError::Range("core", 7)));
-    its.move_event(clock, 8, 3, 1).unwrap();
+    one(its, clock, 3, 0, Deed::Map(FIRST_LPI + 5)).unwrap();
+    assert_eq!(one(its, clock, 16, 0, Deed::Map(0)), Err(ItsError::Range("EventID", 16)));
+    assert_eq!(one(its, clock, 0, 7, Deed::Map(0)), Err(ItsError::Range("core", 7)));
+    one(its, clock, 3, 1, Deed::Move).unwrap();
     assert_eq!(b.fake.state.lock().unwrap().events[&(8, 3)], (FIRST_LPI + 5, 1));
-    its.discard_event(clock, 8, 3, 1).unwrap();
+    one(its, clock, 3, 1, Deed::Discard).unwrap();
     assert!(b.fake.state.lock().unwrap().events.is_empty());
-    its.map_event(clock, 8, 2, FIRST_LPI, 0).unwrap();
+    one(its, clock, 2, 0, Deed::Map(FIRST_LPI)).unwrap();
     its.unmap_device(clock, 8).unwrap();
     let state = b.fake.state.lock().unwrap();
     assert!(state.events.is_empty() && state.devices.is_empty());
@@ -191,17 +197,47 @@ fn mapping_a_device_again_takes_no_new_memory() {
 fn a_refused_command_is_an_error_and_the_queue_goes_on() {
     let b = bench();
     b.its.map_device(&b.clock, 8, 4).unwrap();
-    assert_eq!(b.its.discard_event(&b.clock, 8, 1, 0), Err(ItsError::Refused(0x0f)));
-    b.its.map_event(&b.clock, 8, 1, FIRST_LPI, 0).unwrap();
+    assert_eq!(one(&b.its, &b.clock, 1, 0, Deed::Discard), Err(ItsError::Refused(0x0f)));
+    one(&b.its, &b.clock, 1, 0, Deed::Map(FIRST_LPI)).unwrap();
     assert_eq!(b.its.map_device(&b.clock, 0x100, 4), Err(ItsError::Refused(0x08)));
-    b.its.discard_event(&b.clock, 8, 1, 0).unwrap();
+    one(&b.its, &b.clock, 1, 0, Deed::Discard).unwrap();
 }
 
 #[test]
-fn silence_is_a_time_out() {
+fn a_batch_goes_on_past_what_is_refused() {
+    let b = bench();
+    b.its.map_device(&b.clock, 8, 7).unwrap();
+    let order = |event, deed| Order { event, core: event as usize % 2, deed };
+    let orders = |deed: fn(u32) -> Deed| -> Vec<Order> {
+        (0..BATCH as u32).map(|event| order(event, deed(event))).collect()
+    };
+    let map = orders(|event| Deed::Map(FIRST_LPI + event));
+    b.its.carry_out(&b.clock, 8, &map).unwrap();
+    assert_eq!(b.fake.state.lock().unwrap().events.len(), BATCH);
+    // Two of them are gone already: the first is named, and all others go.
+    one(&b.its, &b.clock, 7, 1, Deed::Discard).unwrap();
+    one(&b.its, &b.clock, 9, 1, Deed::Discard).unwrap();
+    let discard = orders(|_| Deed::Discard);
+    assert_eq!(b.its.carry_out(&b.clock, 8, &discard), Err(ItsError::Refused(0x0f)));
+    assert!(b.fake.state.lock().unwrap().events.is_empty());
+    let many = vec![order(0, Deed::Move); BATCH + 1];
+    let error = b.its.carry_out(&b.clock, 8, &many);
+    assert_eq!(error, Err(ItsError::Range("batch of events", BATCH as u64 + 1)));
+    b.its.invalidate_core(&b.clock, 1).unwrap();
+    assert_eq!(b.its.invalidate_core(&b.clock, 7), Err(ItsError::Range("core", 7)));
+}
+
+#[test]
+fn silence_is_a_time_out_and_waited_for_once() {
     let b = bench();
     b.fake.state.lock().unwrap().deaf = true;
     assert_eq!(b.its.map_device(&b.clock, 8, 4), Err(ItsError::Timeout("command queue")));
+    let begin = b.clock.now();
+    for _ in 0..100 {
+        assert!(matches!(b.its.map_device(&b.clock, 8, 4), Err(ItsError::Timeout(_))));
+        assert!(matches!(b.its.invalidate_core(&b.clock, 0), Err(ItsError::Timeout(_))));
+    }
+    assert_eq!(b.clock.now(), begin, "nobody waits for it again");
 }
 
 #[test]

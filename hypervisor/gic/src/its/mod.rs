@@ -15,4 +15,4 @@ mod service;
 pub use command::{Command, CommandError};
 pub use error::ItsError;
 pub use lpi::{FIRST_LPI, LpiTable};
-pub use service::Its;
+pub use service::{BATCH, Deed, Its, Order};

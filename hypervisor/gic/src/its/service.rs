@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_hal::lock::Mutex;
+use arrayvec::ArrayVec;
+use palisade_hal::lock::FairMutex;
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Deadline, Env, PhysAddr};
 use palisade_mem::{DmaBuffer, Frames};
@@ -20,6 +21,35 @@ use super::{Command, ItsError};
 const DEVICE_BITS: u64 = 16;
 /// Events per device: as many as an MSI-X table has entries.
 const EVENT_BITS: u8 = 11;
+
+/// The most events of one batch.
+pub const BATCH: usize = 64;
+/// Commands of the longest batch: two for each event, and a SYNC to each core.
+const COMMANDS: usize = 2 * BATCH + crate::MAX_CORES;
+
+/// What becomes of an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// It raises this LPI from now on; its configuration byte is read anew.
+    Map(u32),
+    /// It goes to another core from now on; pending or not.
+    Move,
+    /// Its configuration byte is read anew.
+    Invalidate,
+    /// It is unmapped, and is not pending any more.
+    Discard,
+}
+
+/// An event of a device, and what becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// EventID.
+    pub event: u32,
+    /// The core that it goes to, by then.
+    pub core: usize,
+    /// What becomes of it.
+    pub deed: Deed,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -39,7 +69,8 @@ pub struct Its {
     entry_bytes: u64,
     event_bits: u8,
     by_address: bool,
-    inner: Mutex<Inner>,
+    /// Guests keep it busy: fair, so that each core waits for one batch of every other at most.
+    inner: FairMutex<Inner>,
 }
 
 impl Its {
@@ -84,7 +115,7 @@ impl Its {
             entry_bytes: typer.read(GITS_TYPER::ITT_entry_size) + 1,
             event_bits,
             by_address: typer.is_set(GITS_TYPER::PTA),
-            inner: Mutex::new(Inner {
+            inner: FairMutex::new(Inner {
                 queue,
                 devices: Vec::new(),
                 targets: Vec::new(),
@@ -186,101 +217,74 @@ impl Its {
             .find(|entry| entry.device == device && entry.mapped)
             .ok_or(ItsError::Device(device))?;
         let unmap = Command::Mapd { device, event_bits: entry.event_bits, table: 0, valid: false };
-        queue.run(&self.mmio, env, &[unmap])?;
         // Whatever a redistributor took before the unmapping has arrived after a SYNC to each.
-        for target in targets.iter().flatten() {
-            queue.run(&self.mmio, env, &[Command::Sync { target: *target }])?;
-        }
+        let mut batch: ArrayVec<Command, { crate::MAX_CORES + 1 }> = ArrayVec::new();
+        let syncs = targets.iter().flatten().map(|&target| Command::Sync { target });
+        batch.extend(core::iter::once(unmap).chain(syncs.take(crate::MAX_CORES)));
+        queue.run(&self.mmio, env, &batch)?;
         entry.mapped = false;
         Ok(())
     }
 
-    /// Maps an event to `lpi`, delivered to `core`.
+    /// Carries out orders for events of one device, at most [`BATCH`], with one wait for all. An
+    /// order that the hardware refuses is skipped, and the rest carried out.
     ///
     /// # Errors
-    /// [`ItsError::Device`], [`ItsError::Range`] or a queue error.
-    pub fn map_event(
+    /// [`ItsError::Device`] if it has no table, [`ItsError::Range`] for an event outside it, a core
+    /// that was not mapped or too many orders; then nothing was done. Or a queue error.
+    pub fn carry_out(
         &self,
         env: &impl Env,
         device: u32,
-        event: u32,
-        lpi: u32,
-        core: usize,
+        orders: &[Order],
     ) -> Result<(), ItsError> {
-        self.on_event(env, device, event, core, |collection| Command::Mapti {
-            device,
-            event,
-            intid: lpi,
-            collection,
-        })
-    }
-
-    /// Sends an event to another core from now on.
-    ///
-    /// # Errors
-    /// As [`Its::map_event`].
-    pub fn move_event(
-        &self,
-        env: &impl Env,
-        device: u32,
-        event: u32,
-        core: usize,
-    ) -> Result<(), ItsError> {
-        self.on_event(env, device, event, core, |collection| Command::Movi {
-            device,
-            event,
-            collection,
-        })
-    }
-
-    /// Makes the hardware read an event's configuration byte anew.
-    ///
-    /// # Errors
-    /// As [`Its::map_event`].
-    pub fn invalidate_event(
-        &self,
-        env: &impl Env,
-        device: u32,
-        event: u32,
-        core: usize,
-    ) -> Result<(), ItsError> {
-        self.on_event(env, device, event, core, |_| Command::Inv { device, event })
-    }
-
-    /// Unmaps an event and forgets that it was pending.
-    ///
-    /// # Errors
-    /// As [`Its::map_event`].
-    pub fn discard_event(
-        &self,
-        env: &impl Env,
-        device: u32,
-        event: u32,
-        core: usize,
-    ) -> Result<(), ItsError> {
-        self.on_event(env, device, event, core, |_| Command::Discard { device, event })
-    }
-
-    fn on_event(
-        &self,
-        env: &impl Env,
-        device: u32,
-        event: u32,
-        core: usize,
-        command: impl FnOnce(u16) -> Command,
-    ) -> Result<(), ItsError> {
-        let mut inner = self.inner.lock();
-        let entry = inner
-            .devices
-            .iter()
-            .find(|entry| entry.device == device && entry.mapped)
-            .ok_or(ItsError::Device(device))?;
-        if event >> entry.event_bits != 0 {
-            return Err(ItsError::Range("EventID", u64::from(event)));
+        if orders.len() > BATCH {
+            return Err(ItsError::Range("batch of events", orders.len() as u64));
         }
+        let mut inner = self.inner.lock();
+        let mut devices = inner.devices.iter();
+        let event_bits = devices
+            .find(|entry| entry.device == device && entry.mapped)
+            .ok_or(ItsError::Device(device))?
+            .event_bits;
+        let mut commands: ArrayVec<Command, COMMANDS> = ArrayVec::new();
+        let mut targets: ArrayVec<u64, { crate::MAX_CORES }> = ArrayVec::new();
+        for &Order { event, core, deed } in orders {
+            if event >> event_bits != 0 {
+                return Err(ItsError::Range("EventID", u64::from(event)));
+            }
+            let target = inner.targets.get(core).copied().flatten();
+            let target = target.ok_or(ItsError::Range("core", core as u64))?;
+            if !targets.contains(&target) {
+                let _ = targets.try_push(target);
+            }
+            let collection = core as u16;
+            // There is room: two for each of at most `BATCH` orders.
+            let _ = commands.try_push(match deed {
+                Deed::Map(intid) => Command::Mapti { device, event, intid, collection },
+                Deed::Move => Command::Movi { device, event, collection },
+                Deed::Invalidate => Command::Inv { device, event },
+                Deed::Discard => Command::Discard { device, event },
+            });
+            if matches!(deed, Deed::Map(_)) {
+                // The redistributor may hold what the LPI's byte was for its last event.
+                let _ = commands.try_push(Command::Inv { device, event });
+            }
+        }
+        commands.extend(targets.into_iter().map(|target| Command::Sync { target }));
+        inner.queue.run(&self.mmio, env, &commands)
+    }
+
+    /// Makes a core's redistributor read the configuration bytes of all its LPIs anew: one command,
+    /// however many they are (5.13.7).
+    ///
+    /// # Errors
+    /// [`ItsError::Range`] or a queue error.
+    pub fn invalidate_core(&self, env: &impl Env, core: usize) -> Result<(), ItsError> {
+        let mut inner = self.inner.lock();
         let target = inner.targets.get(core).copied().flatten();
         let target = target.ok_or(ItsError::Range("core", core as u64))?;
-        let batch = [command(core as u16), Command::Sync { target }];
+        let batch = [Command::Invall { collection: core as u16 }, Command::Sync { target }];
         inner.queue.run(&self.mmio, env, &batch)
     }
 }

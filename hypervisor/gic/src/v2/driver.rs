@@ -182,6 +182,14 @@ impl Gic for GicV2 {
         Ok(())
     }
 
+    fn clear(&self, intid: u32) -> Result<(), GicError> {
+        let (word, bit) = (4 * (self.check(intid)? / 32), 1 << (intid % 32));
+        // 4.3.10, 4.3.8.
+        self.regions.distributor.write32(gicd::ICACTIVER + word, bit);
+        self.regions.distributor.write32(gicd::ICPENDR + word, bit);
+        Ok(())
+    }
+
     fn route(&self, spi: u32, core: usize) -> Result<(), GicError> {
         if spi < FIRST_SPI {
             return Err(GicError::NoSuchInterrupt(spi));

@@ -253,6 +253,15 @@ impl Gic for GicV3 {
         Ok(())
     }
 
+    fn clear(&self, intid: u32) -> Result<(), GicError> {
+        let (registers, ..) = self.home(intid)?;
+        let (word, bit) = (4 * u64::from(intid / 32), 1 << (intid % 32));
+        // Inactive first: what is active and pending would be taken between (12.9.6, 12.9.10).
+        registers.write32(ICACTIVER + word, bit);
+        registers.write32(ICPENDR + word, bit);
+        Ok(())
+    }
+
     fn route(&self, spi: u32, core: usize) -> Result<(), GicError> {
         if !(FIRST_SPI..self.interrupts).contains(&spi) {
             return Err(GicError::NoSuchInterrupt(spi));
