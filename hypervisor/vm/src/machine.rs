@@ -223,6 +223,23 @@ impl Vm {
         }
     }
 
+    /// Goes on with what its guest's queue of message commands still asks for, one exit's share.
+    /// Whether the calling vCPU has to come again soon.
+    pub(crate) fn go_on(&self) -> bool {
+        self.messages.as_ref().is_some_and(|(_, its)| its.is_behind() && its.go_on())
+    }
+
+    /// Whether its guest's queue of message commands asks for more.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.messages.as_ref().is_some_and(|(_, its)| its.is_behind())
+    }
+
+    /// Commands of its translation service that were refused, and requests that the physical one
+    /// did not carry out.
+    pub fn refused_messages(&self) -> (u64, u64) {
+        self.messages.as_ref().map_or((0, 0), |(_, its)| its.refused())
+    }
+
     /// One more of its devices may send messages, if it has a translation service at all.
     pub fn add_sender(&self, sender: Sender) {
         if let Some((_, its)) = &self.messages {
@@ -438,7 +455,8 @@ impl Vm {
         }
     }
 
-    fn kick(&self, vcpu: usize, gic: &impl Gic) {
+    /// Sends a vCPU out of its guest.
+    pub(crate) fn kick(&self, vcpu: usize, gic: &impl Gic) {
         if let Some(&core) = self.cores.get(vcpu) {
             gic.send_sgi(core, KICK_SGI);
         }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use palisade_gic::its::{Its, LpiTable};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::FairMutex;
 use palisade_mem::SortedMap;
 
 use crate::vgic::Vgic;
@@ -20,13 +20,14 @@ struct Route {
 pub struct Messages {
     its: Its,
     lpis: LpiTable,
-    routes: Mutex<SortedMap<u32, Route>>,
+    /// Every VM with messages takes it: fair.
+    routes: FairMutex<SortedMap<u32, Route>>,
 }
 
 impl Messages {
     /// Over an ITS in service, whose cores are mapped.
     pub fn new(its: Its, lpis: LpiTable) -> Arc<Self> {
-        Arc::new(Self { its, lpis, routes: Mutex::new(SortedMap::new()) })
+        Arc::new(Self { its, lpis, routes: FairMutex::new(SortedMap::new()) })
     }
 
     /// The physical ITS.

@@ -7,9 +7,17 @@
 //!
 //! A guest can name only DeviceIDs of its own devices, and only events of tables that fit them,
 //! so it can raise only its own LPIs. A command that makes no sense is skipped and counted.
+//!
+//! One command can concern every LPI of the VM. So the queue is worked on in pieces, each with at
+//! most one wait for the physical ITS, and an exit does as many as its [`Budget`] has room for. The
+//! rest is done before the vCPUs go in again: interrupts, a stop and the operator come between.
 
+mod backend;
+mod budget;
+mod device;
 mod devices;
 mod execute;
+mod job;
 mod messages;
 mod registers;
 mod world;
@@ -19,18 +27,13 @@ mod world_tests;
 #[cfg(test)]
 mod tests;
 
-pub use devices::{Event, MAX_EVENT_BITS};
-pub use execute::Backend;
+pub use backend::Backend;
+pub use budget::{Budget, WORK_PER_EXIT};
+pub use device::{CONTROL_BYTES, ItsDevice};
+pub use devices::{Event, MAX_EVENT_BITS, PIECE, Route};
 pub use messages::Messages;
 pub use registers::VirtualIts;
-pub use world::{CONTROL_BYTES, ItsDevice, Sender};
+pub use world::Sender;
 
 /// First LPI (IHI 0069, 2.2).
 pub const FIRST_LPI: u32 = 8192;
-/// Bits of an INTID that the guest sees in GICD_TYPER.IDbits: 14, thus 8192 LPIs.
-pub const INTID_BITS: u32 = 14;
-/// LPIs that one VM may have mapped at once: an eighth of the machine's, which has eight VMs at
-/// most. So no VM can take the others' from them.
-pub const LPIS_PER_VM: usize = 1024;
-/// Commands carried out per exit; the rest waits for the next register access.
-pub const COMMANDS_PER_EXIT: usize = 256;

@@ -1,10 +1,10 @@
 //! The control frame of the virtual ITS (IHI 0069, 12.19).
 
 use palisade_gic::its::Command;
-use palisade_mem::SortedMap;
 
-use super::devices::{COLLECTION_BITS, Device, MAX_EVENT_BITS, Mappings};
-use super::{Backend, COMMANDS_PER_EXIT};
+use super::Backend;
+use super::devices::{COLLECTION_BITS, MAX_EVENT_BITS, Mappings};
+use super::job::{Job, Step};
 
 const CTLR: u64 = 0x0000;
 const IIDR: u64 = 0x0004;
@@ -32,6 +32,11 @@ const TYPER_VALUE: u64 = 1
     | 1 << 36;
 /// GITS_BASER: entry size and type are read-only. 8 bytes; 1 = devices, 4 = collections.
 const BASER_FIXED: [u64; 2] = [7 << 48 | 1 << 56, 7 << 48 | 4 << 56];
+/// GITS_BASER.Page_Size (12.19.1): 4 KiB, 16 KiB or 64 KiB, as the guest writes; the value 3 stands
+/// for 64 KiB. What it is out of reset is UNKNOWN: 64 KiB here, for those who lay their tables by
+/// what they find.
+const PAGE_SIZE: u64 = 3 << 8;
+const PAGE_64K: u64 = 2 << 8;
 const BASER_READ_ONLY: u64 = 0x1f << 48 | 7 << 56;
 /// JEP106 code of Arm, as hardware without a vendor of its own shows it.
 const IIDR_VALUE: u64 = 0x43b;
@@ -47,6 +52,8 @@ pub struct VirtualIts {
     cwriter: u64,
     creadr: u64,
     baser: [u64; 2],
+    /// What is left of the command at `creadr`.
+    job: Option<Job>,
     refused: u64,
 }
 
@@ -59,7 +66,8 @@ impl VirtualIts {
             cbaser: 0,
             cwriter: 0,
             creadr: 0,
-            baser: BASER_FIXED,
+            baser: BASER_FIXED.map(|fixed| fixed | PAGE_64K),
+            job: None,
             refused: 0,
         }
     }
@@ -69,9 +77,10 @@ impl VirtualIts {
         self.refused
     }
 
-    /// Whether commands wait to be carried out.
-    pub fn is_behind(&self) -> bool {
-        self.enabled && self.cbaser & VALID != 0 && self.creadr != self.cwriter
+    /// Whether something is left to do: commands that wait, or one that was begun.
+    pub fn has_work(&self) -> bool {
+        self.job.is_some()
+            || self.enabled && self.cbaser & VALID != 0 && self.creadr != self.cwriter
     }
 
     /// Reads `width` bytes (4 or 8) at `offset` of the control frame.
@@ -103,20 +112,21 @@ impl VirtualIts {
         };
         match offset & !7 {
             CTLR if offset & 4 == 0 => self.enabled = value as u32 & ENABLED != 0,
-            // Tables and queue are fixed while the ITS is enabled (12.19.1, 12.19.2).
-            CBASER if !self.enabled => {
+            // Tables and queue are fixed while the ITS is enabled or not at rest (12.19.1, 12.19.2).
+            CBASER if self.is_at_rest() => {
                 self.cbaser = merge(self.cbaser);
                 self.creadr = 0;
                 self.cwriter = 0;
             }
             CWRITER => self.cwriter = merge(self.cwriter) & OFFSET,
-            table if !self.enabled => {
+            table if self.is_at_rest() => {
                 if let Some(index) = self.table(table)
                     && let (Some(slot), Some(fixed)) =
                         (self.baser.get_mut(index), BASER_FIXED.get(index))
                 {
                     // Indirect tables are not offered, so bit 62 reads as zero.
-                    *slot = merge(*slot) & !BASER_READ_ONLY & !(1 << 62) | fixed;
+                    let new = merge(*slot) & !BASER_READ_ONLY & !(1 << 62) | fixed;
+                    *slot = if new & PAGE_SIZE == PAGE_SIZE { new & !(1 << 8) } else { new };
                 }
             }
             _ => {}
@@ -124,62 +134,83 @@ impl VirtualIts {
         self.advance(backend);
     }
 
-    /// Carries out waiting commands, at most [`COMMANDS_PER_EXIT`].
+    /// Works on the queue while this exit has room.
     pub fn advance(&mut self, backend: &mut impl Backend) {
+        while self.has_work() && backend.may_go_on() {
+            self.step(backend);
+        }
+    }
+
+    /// One piece of work: of the command that was begun, or the next command.
+    fn step(&mut self, backend: &mut impl Backend) {
         let bytes = ((self.cbaser & 0xff) + 1) * 4096;
-        for _ in 0..COMMANDS_PER_EXIT {
-            if !self.is_behind() {
-                return;
-            }
-            if self.cwriter >= bytes || self.creadr >= bytes {
+        let step = match self.job.take() {
+            Some(job) => self.mappings.work(job, backend),
+            None if self.cwriter >= bytes || self.creadr >= bytes => {
                 // A write pointer outside the queue can never be reached.
                 self.refused += 1;
                 self.creadr = self.cwriter;
                 return;
             }
-            let at = (self.cbaser & 0xf_ffff_ffff_f000) + self.creadr;
-            let mut bytes_of = [0; COMMAND_BYTES as usize];
-            let known = backend.read(at, &mut bytes_of);
-            let command = Command::decode(words(&bytes_of));
-            let done = match command {
-                Ok(command) if known => self.mappings.execute(command, backend),
-                _ => false,
-            };
-            if !done {
-                self.refused += 1;
+            None => self.begin(backend),
+        };
+        match step {
+            Step::Left(job) => {
+                self.job = Some(job);
+                return;
             }
-            self.creadr = (self.creadr + COMMAND_BYTES) % bytes;
+            Step::Refused => self.refused += 1,
+            Step::Done => {}
+        }
+        self.creadr = (self.creadr + COMMAND_BYTES) % bytes;
+    }
+
+    /// Begins the command at the read pointer.
+    fn begin(&mut self, backend: &mut impl Backend) -> Step {
+        let at = (self.cbaser & 0xf_ffff_ffff_f000) + self.creadr;
+        let mut bytes = [0; COMMAND_BYTES as usize];
+        let known = backend.read(at, &mut bytes);
+        match Command::decode(words(&bytes)) {
+            Ok(command) if known => self.mappings.execute(command, backend),
+            _ => Step::Refused,
         }
     }
 
     /// Takes everything apart, for a VM that ends or resets.
     pub fn reset(&mut self, backend: &mut impl Backend) {
-        let ids: alloc::vec::Vec<u32> = self.mappings.devices.iter().map(|d| d.id).collect();
-        for device in &ids {
-            let unmap = Command::Mapd { device: *device, event_bits: 1, table: 0, valid: false };
-            self.mappings.execute(unmap, backend);
+        let ids = self.mappings.ids();
+        for &device in &ids {
+            self.unmap(device, backend);
         }
-        *self = Self::new(ids);
+        *self = Self { refused: self.refused, ..Self::new(ids) };
     }
 
     /// The VM gets a device.
     pub fn add_device(&mut self, id: u32) {
-        if self.mappings.device(id).is_none() {
-            self.mappings.devices.push(Device { id, event_bits: None, events: SortedMap::new() });
-        }
+        self.mappings.add(id);
     }
 
     /// The VM loses a device, with every event that it was given. Commands that name it make no
     /// sense from now on.
     pub fn remove_device(&mut self, id: u32, backend: &mut impl Backend) {
-        let unmap = Command::Mapd { device: id, event_bits: 1, table: 0, valid: false };
-        self.mappings.execute(unmap, backend);
-        self.mappings.devices.retain(|device| device.id != id);
+        self.unmap(id, backend);
+        self.mappings.remove(id);
+    }
+
+    /// Unmaps a device at once: as many pieces as its events make.
+    fn unmap(&mut self, device: u32, backend: &mut impl Backend) {
+        let job = Job::Unmap { device, bits: None };
+        while let Step::Left(_) = self.mappings.work(job, backend) {}
+    }
+
+    /// Disabled, and nothing begun.
+    fn is_at_rest(&self) -> bool {
+        !self.enabled && self.job.is_none()
     }
 
     fn control(&self) -> u32 {
         let enabled = if self.enabled { ENABLED } else { 0 };
-        enabled | if self.enabled && self.is_behind() { 0 } else { QUIESCENT }
+        enabled | if self.has_work() { 0 } else { QUIESCENT }
     }
 
     fn table(&self, offset: u64) -> Option<usize> {

@@ -1,26 +1,26 @@
-//! A VM's translation service as a device, and the world behind it.
+//! The world behind a VM's translation service: physical ITS, guest memory, its controller.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::sync::atomic::AtomicU32;
 
-use palisade_gic::its::ItsError;
+use arrayvec::ArrayVec;
+use palisade_gic::its::{Deed, ItsError, Order};
 use palisade_hal::Ipa;
 use palisade_hal::cpu::Counter;
-use palisade_hal::lock::Mutex;
 use palisade_mem::SortedMap;
 
-use super::{Backend, LPIS_PER_VM, Messages, VirtualIts};
+use super::devices::{PIECE, Route};
+use super::{Backend, Budget, Messages};
 use crate::memory::GuestMemory;
-use crate::mmio::{Access, MmioDevice, Width};
 use crate::vgic::Vgic;
 
-/// Bytes of the control frame: the only one that the CPUs see.
-pub const CONTROL_BYTES: u64 = 0x1_0000;
 /// Priority of physical LPIs; the guest's own holds in its list registers.
 const PRIORITY: u8 = 0xa0;
 /// A configuration byte's enable bit (IHI 0069, 5.1.1).
 const ENABLED: u8 = 1;
+
+const _: () = assert!(PIECE <= palisade_gic::its::BATCH);
 
 /// A device of the VM that sends messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,108 +33,37 @@ pub struct Sender {
 
 /// An event that reaches the guest.
 #[derive(Clone, Copy, Debug)]
-struct Mapped {
+pub(super) struct Mapped {
     lpi: u32,
     vcpu: usize,
 }
 
-struct World {
-    messages: Arc<Messages>,
-    vgic: Arc<Vgic>,
-    memory: Arc<GuestMemory>,
+pub(super) struct World {
+    pub messages: Arc<Messages>,
+    pub vgic: Arc<Vgic>,
+    pub memory: Arc<GuestMemory>,
     cores: Vec<usize>,
-    senders: Vec<Sender>,
-    events: SortedMap<(u32, u32), Mapped>,
-    failed: u64,
+    pub senders: Vec<Sender>,
+    pub events: SortedMap<(u32, u32), Mapped>,
+    /// Requests that the physical ITS did not carry out.
+    pub failed: u64,
+    pub budget: Budget,
 }
 
-impl fmt::Debug for ItsDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = self.inner.lock();
-        let (its, world) = &*inner;
-        (its, &world.senders, &world.events).fmt(f)
-    }
-}
-
-/// A VM's translation service.
-pub struct ItsDevice {
-    inner: Mutex<(VirtualIts, World)>,
-}
-
-impl ItsDevice {
-    /// The service of the VM with this controller and memory, whose vCPUs run on `cores`.
+impl World {
     pub fn new(
         messages: Arc<Messages>,
         vgic: Arc<Vgic>,
         memory: Arc<GuestMemory>,
         cores: Vec<usize>,
         senders: Vec<Sender>,
-    ) -> Arc<Self> {
-        let its = VirtualIts::new(senders.iter().map(|sender| sender.guest));
-        let events = SortedMap::new();
-        let world = World { messages, vgic, memory, cores, senders, events, failed: 0 };
-        Arc::new(Self { inner: Mutex::new((its, world)) })
+        hurry: Arc<AtomicU32>,
+    ) -> Self {
+        let (events, budget) = (SortedMap::new(), Budget::new(hurry));
+        Self { messages, vgic, memory, cores, senders, events, failed: 0, budget }
     }
 
-    /// Takes everything apart: none of the VM's devices sends a message to anybody afterwards.
-    pub fn reset(&self) {
-        let mut inner = self.inner.lock();
-        let (its, world) = &mut *inner;
-        its.reset(world);
-    }
-
-    /// Its VM gets a device; whoever stood there before is gone first.
-    pub fn add_sender(&self, sender: Sender) {
-        let mut inner = self.inner.lock();
-        let (its, world) = &mut *inner;
-        if world.physical(sender.guest).is_none() {
-            world.senders.push(sender);
-            its.add_device(sender.guest);
-        }
-    }
-
-    /// Its VM loses the device that it knows as `guest`: none of its messages reaches the VM
-    /// when this returns, and its events are nobody's.
-    pub fn remove_sender(&self, guest: u32) {
-        let mut inner = self.inner.lock();
-        let (its, world) = &mut *inner;
-        its.remove_device(guest, world);
-        world.senders.retain(|sender| sender.guest != guest);
-    }
-
-    /// Commands that were refused, and requests that the physical ITS did not carry out.
-    pub fn refused(&self) -> (u64, u64) {
-        let inner = self.inner.lock();
-        (inner.0.refused(), inner.1.failed)
-    }
-}
-
-const fn bytes(width: Width) -> u8 {
-    width.bytes() as u8
-}
-
-impl MmioDevice for ItsDevice {
-    fn read(&self, access: Access) -> u64 {
-        if access.width.bytes() < 4 {
-            return 0;
-        }
-        let mut inner = self.inner.lock();
-        let (its, world) = &mut *inner;
-        its.read(access.offset, bytes(access.width), world)
-    }
-
-    fn write(&self, access: Access, value: u64) {
-        if access.width.bytes() < 4 {
-            return;
-        }
-        let mut inner = self.inner.lock();
-        let (its, world) = &mut *inner;
-        its.write(access.offset, bytes(access.width), value, world);
-    }
-}
-
-impl World {
-    fn physical(&self, device: u32) -> Option<u32> {
+    pub fn physical(&self, device: u32) -> Option<u32> {
         self.senders.iter().find(|sender| sender.guest == device).map(|sender| sender.physical)
     }
 
@@ -145,7 +74,7 @@ impl World {
     /// Whether the physical ITS did what it was asked.
     fn done(&mut self, result: Result<(), ItsError>) -> bool {
         if let Err(error) = result {
-            // Bounded: the guest's own rate of mapping, each with its deadline, said once.
+            // Bounded: said once for each VM.
             if self.failed == 0 {
                 log::error!("ITS: {error}");
             }
@@ -154,18 +83,20 @@ impl World {
         }
         true
     }
-}
 
-impl Backend for World {
-    fn vcpus(&self) -> usize {
-        self.vgic.vcpus()
+    /// Has the physical ITS carry out what is ordered for events of a device.
+    fn order(&mut self, device: u32, orders: &[Order]) -> bool {
+        let Some(physical) = self.physical(device) else { return false };
+        if orders.is_empty() {
+            return true;
+        }
+        self.budget.charge(orders.len() + 1);
+        let result = self.messages.its().carry_out(&Counter, physical, orders);
+        self.done(result)
     }
 
-    fn read(&mut self, ipa: u64, to: &mut [u8]) -> bool {
-        self.memory.read(Ipa::new(ipa), to)
-    }
-
-    fn configuration(&mut self, intid: u32) -> u8 {
+    /// The configuration byte of an LPI, from the guest's own table; disabled where there is none.
+    fn configuration(&self, intid: u32) -> u8 {
         let mut byte = [0];
         let at = self.vgic.lpi_configuration(intid);
         match at.is_some_and(|at| self.memory.read(Ipa::new(at), &mut byte)) {
@@ -173,78 +104,120 @@ impl Backend for World {
             false => 0,
         }
     }
+}
+
+impl Backend for World {
+    fn vcpus(&self) -> usize {
+        self.vgic.vcpus()
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        self.budget.is_left(&Counter)
+    }
+
+    fn read(&mut self, ipa: u64, to: &mut [u8]) -> bool {
+        self.budget.charge(1);
+        self.memory.read(Ipa::new(ipa), to)
+    }
 
     fn map_device(&mut self, device: u32, event_bits: Option<u8>) -> bool {
         let Some(physical) = self.physical(device) else { return false };
         let messages = self.messages.clone();
+        let its = messages.its();
+        // Its commands, and as many SYNCs as there are cores.
+        self.budget.charge(1 + palisade_gic::MAX_CORES);
         let result = match event_bits {
-            Some(bits) => {
-                messages.its().map_device(&Counter, physical, bits.min(messages.its().event_bits()))
-            }
-            None => messages.its().unmap_device(&Counter, physical),
+            Some(bits) => its.map_device(&Counter, physical, bits.min(its.event_bits())),
+            None => its.unmap_device(&Counter, physical),
         };
         self.done(result)
     }
 
-    fn map_event(&mut self, device: u32, event: u32, intid: u32, vcpu: usize) -> bool {
-        let Some(physical) = self.physical(device) else { return false };
-        if self.events.len() >= LPIS_PER_VM {
-            return false;
-        }
+    fn map_event(&mut self, device: u32, route: Route, vcpu: usize) -> bool {
         let messages = self.messages.clone();
         let lpi = match messages.lpis().alloc() {
             Ok(lpi) => lpi,
             Err(error) => return self.done(Err(error)),
         };
-        messages.lpis().configure(lpi, false, PRIORITY);
-        self.vgic.map_lpi(intid, vcpu);
-        messages.connect(lpi, &self.vgic, intid);
-        let mapped = messages.its().map_event(&Counter, physical, event, lpi, self.core(vcpu));
-        if !self.done(mapped) {
+        let byte = self.configuration(route.intid);
+        messages.lpis().configure(lpi, byte & ENABLED != 0, PRIORITY);
+        self.vgic.map_lpi(route.intid, vcpu);
+        self.vgic.configure_lpi(route.intid, byte);
+        messages.connect(lpi, &self.vgic, route.intid);
+        let order = Order { event: route.event, core: self.core(vcpu), deed: Deed::Map(lpi) };
+        if !self.order(device, &[order]) {
             messages.disconnect(lpi);
             messages.lpis().free(lpi);
-            self.vgic.unmap_lpi(intid);
+            self.vgic.unmap_lpi(route.intid);
             return false;
         }
-        self.events.insert((device, event), Mapped { lpi, vcpu });
+        self.events.insert((device, route.event), Mapped { lpi, vcpu });
         true
     }
 
-    fn move_event(&mut self, device: u32, event: u32, intid: u32, _from: usize, to: usize) {
-        let Some(physical) = self.physical(device) else { return };
+    fn move_events(&mut self, device: u32, routes: &[Route], to: usize) {
         let core = self.core(to);
-        if let Some(mapped) = self.events.get_mut(&(device, event)) {
-            mapped.vcpu = to;
+        let mut orders: ArrayVec<Order, PIECE> = ArrayVec::new();
+        for &Route { event, intid } in routes {
+            self.budget.charge(1);
+            let Some(mapped) = self.events.get_mut(&(device, event)) else { continue };
+            if core::mem::replace(&mut mapped.vcpu, to) != to {
+                let _ = orders.try_push(Order { event, core, deed: Deed::Move });
+            }
+            self.vgic.move_lpi(intid, to);
         }
-        let result = self.messages.its().move_event(&Counter, physical, event, core);
-        self.done(result);
-        self.vgic.move_lpi(intid, to);
+        self.order(device, &orders);
     }
 
-    fn unmap_event(&mut self, device: u32, event: u32, intid: u32, _vcpu: Option<usize>) {
-        let Some(physical) = self.physical(device) else { return };
-        let Some(Mapped { lpi, vcpu }) = self.events.remove(&(device, event)) else { return };
+    fn unmap_events(&mut self, device: u32, routes: &[Route]) {
         let messages = self.messages.clone();
-        let core = self.core(vcpu);
-        let discarded = messages.its().discard_event(&Counter, physical, event, core);
-        messages.disconnect(lpi);
-        self.vgic.unmap_lpi(intid);
-        if self.done(discarded) {
-            messages.lpis().free(lpi);
+        let mut orders: ArrayVec<Order, PIECE> = ArrayVec::new();
+        let mut lpis: ArrayVec<u32, PIECE> = ArrayVec::new();
+        for &Route { event, intid } in routes {
+            let Some(mapped) = self.events.remove(&(device, event)) else { continue };
+            let core = self.core(mapped.vcpu);
+            let _ = orders.try_push(Order { event, core, deed: Deed::Discard });
+            let _ = lpis.try_push(mapped.lpi);
+            self.vgic.unmap_lpi(intid);
+        }
+        let discarded = self.order(device, &orders);
+        for lpi in lpis {
+            messages.disconnect(lpi);
+            // One that the hardware may still raise is given to nobody else.
+            if discarded {
+                messages.lpis().free(lpi);
+            }
         }
     }
 
-    fn configure(&mut self, device: u32, event: u32, intid: u32, _vcpu: usize, byte: u8) {
-        let Some(physical) = self.physical(device) else { return };
-        let Some(Mapped { lpi, vcpu }) = self.events.get(&(device, event)).copied() else { return };
-        self.vgic.configure_lpi(intid, byte);
-        self.messages.lpis().configure(lpi, byte & ENABLED != 0, PRIORITY);
-        let core = self.core(vcpu);
-        let result = self.messages.its().invalidate_event(&Counter, physical, event, core);
+    fn configure(&mut self, device: u32, routes: &[Route]) {
+        for &Route { event, intid } in routes {
+            self.budget.charge(1);
+            let Some(mapped) = self.events.get(&(device, event)).copied() else { continue };
+            let byte = self.configuration(intid);
+            self.vgic.configure_lpi(intid, byte);
+            self.messages.lpis().configure(mapped.lpi, byte & ENABLED != 0, PRIORITY);
+        }
+    }
+
+    fn refresh(&mut self, device: u32, route: Route) {
+        let Some(mapped) = self.events.get(&(device, route.event)).copied() else { return };
+        let (event, core) = (route.event, self.core(mapped.vcpu));
+        self.order(device, &[Order { event, core, deed: Deed::Invalidate }]);
+    }
+
+    fn refresh_all(&mut self, vcpu: usize) {
+        self.budget.charge(2);
+        let result = self.messages.its().invalidate_core(&Counter, self.core(vcpu));
         self.done(result);
     }
 
-    fn set_pending(&mut self, intid: u32, _vcpu: usize, pending: bool) {
+    fn set_pending(&mut self, intid: u32, pending: bool) {
         self.vgic.set_lpi_pending(intid, pending);
+    }
+
+    fn move_pending(&mut self, from: usize, to: usize) {
+        self.budget.charge(PIECE);
+        self.vgic.move_pending_lpis(from, to);
     }
 }

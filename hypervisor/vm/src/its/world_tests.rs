@@ -2,6 +2,8 @@
 //!
 //! 1. An LPI reaches the vCPU and number that the guest mapped, and nobody after it is unmapped.
 //! 2. However a VM ends, every physical LPI is free again.
+//! 3. However many events a command concerns, an exit gives the physical ITS few commands and waits
+//!    few times; the operator goes first.
 use alloc::{boxed::Box, sync::Arc, vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +31,17 @@ struct Swift {
     written: AtomicU64,
     queue: AtomicU64,
     tables: [AtomicU64; 2],
+    /// Commands given and batches made of them.
+    commands: AtomicU64,
+    batches: AtomicU64,
+}
+
+impl Swift {
+    /// Commands and batches since the last call.
+    fn take(&self) -> (u64, u64) {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        (take(&self.commands), take(&self.batches))
+    }
 }
 
 impl Device for Swift {
@@ -48,7 +61,12 @@ impl Device for Swift {
     fn write(&self, offset: u64, _: FakeWidth, value: u64) {
         match offset {
             0x80 => self.queue.store(value, Ordering::Relaxed),
-            0x88 => self.written.store(value, Ordering::Relaxed),
+            0x88 => {
+                let before = self.written.swap(value, Ordering::Relaxed);
+                let bytes = value.wrapping_sub(before) & 0xffff;
+                self.commands.fetch_add(bytes / 32, Ordering::Relaxed);
+                self.batches.fetch_add(1, Ordering::Relaxed);
+            }
             0x100 => self.tables[0].store(value, Ordering::Relaxed),
             0x108 => self.tables[1].store(value, Ordering::Relaxed),
             _ => {}
@@ -70,6 +88,7 @@ struct Bench {
     memory: Arc<GuestMemory>,
     vgic: Arc<Vgic>,
     gic: FakeGic,
+    swift: Arc<Swift>,
     _arena: Arena,
 }
 
@@ -87,8 +106,14 @@ impl Bench {
         memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
 
         let zero = || AtomicU64::new(0);
-        let swift = Swift { written: zero(), queue: zero(), tables: [zero(), zero()] };
-        let mmio = Mmio::fake(Arc::new(swift), 0x2_0000);
+        let swift = Arc::new(Swift {
+            written: zero(),
+            queue: zero(),
+            tables: [zero(), zero()],
+            commands: zero(),
+            batches: zero(),
+        });
+        let mmio = Mmio::fake(swift.clone(), 0x2_0000);
         let env = palisade_hal::cpu::Counter;
         let its = Its::new(mmio, PhysAddr::new(0x0808_0000), &frames, &env).unwrap();
         its.map_core(&env, 3, 0).unwrap();
@@ -107,7 +132,7 @@ impl Bench {
         let senders = vec![Sender { guest: 8, physical: 0x100 }];
         let device =
             ItsDevice::new(messages.clone(), vgic.clone(), memory.clone(), vec![3], senders);
-        Self { device, messages, memory, vgic, gic, _arena: arena }
+        Self { device, messages, memory, vgic, gic, swift, _arena: arena }
     }
 
     /// Writes a command into slot `index` of the guest's queue.
@@ -173,25 +198,94 @@ fn messages_reach_whom_the_guest_says_until_it_ends() {
     assert!(!messages.raise(FIRST_LPI), "it ended");
 }
 
+/// How many LPIs a VM has.
+const QUOTA: u64 = crate::vgic::LPIS as u64;
+
+/// Maps every LPI of the VM; the number of commands that took, all of them accepted.
+fn map_all(bench: &Bench) -> u64 {
+    bench.write(0, [0x09, 0, 1 << 63, 0]);
+    bench.write(1, [0x08 | 8 << 32, 10, 1 << 63 | CONFIG, 0]);
+    for event in 0..QUOTA {
+        bench.write(2 + event, [0x0a | 8 << 32, (8192 + event) << 32 | event, 0, 0]);
+    }
+    let commands = QUOTA + 2;
+    bench.start(commands);
+    while bench.device.read(at(0x90)) != commands * 32 {}
+    assert_eq!(bench.device.refused(), (0, 0));
+    commands
+}
+
 #[test]
 fn a_vm_that_maps_all_it_can_leaves_lpis_to_the_others() {
     let bench = Bench::new();
-    let quota = LPIS_PER_VM as u64;
-    bench.write(0, [0x09, 0, 1 << 63, 0]);
-    bench.write(1, [0x08 | 8 << 32, 10, 1 << 63 | CONFIG, 0]);
-    // MAPTI events 0 to `quota`: one too many.
-    for event in 0..=quota {
-        bench.write(2 + event, [0x0a | 8 << 32, (8192 + event) << 32 | event, 0, 0]);
-    }
-    let commands = quota + 3;
-    bench.start(commands);
-    while bench.device.read(at(0x90)) != commands * 32 {}
+    let commands = map_all(&bench);
+    // One that it has not.
+    bench.write(commands, [0x0a | 8 << 32, (8192 + QUOTA) << 32 | QUOTA, 0, 0]);
+    bench.device.write(at(0x88), (commands + 1) * 32);
     assert_eq!(bench.device.refused(), (1, 0), "the one too many");
-    assert_eq!(bench.messages.lpis().in_use(), LPIS_PER_VM as u32);
+    assert_eq!(bench.messages.lpis().in_use(), QUOTA as u32);
     assert!(bench.messages.lpis().alloc().is_ok(), "another VM's");
     // DISCARD makes room.
-    bench.write(commands, [0x0f | 8 << 32, 0, 0, 0]);
-    bench.write(commands + 1, [0x0a | 8 << 32, (8192 + quota) << 32 | quota, 0, 0]);
-    bench.device.write(at(0x88), (commands + 2) * 32);
+    bench.write(commands + 1, [0x0f | 8 << 32, 0, 0, 0]);
+    bench.write(commands + 2, [0x0a | 8 << 32, 8192 << 32 | QUOTA, 0, 0]);
+    bench.device.write(at(0x88), (commands + 3) * 32);
     assert_eq!(bench.device.refused(), (1, 0));
+}
+
+#[test]
+fn an_exit_has_a_bounded_share_of_the_physical_its() {
+    let bench = Bench::new();
+    let mut commands = map_all(&bench);
+    let bound = u64::from(WORK_PER_EXIT) + 2 * PIECE as u64;
+    // INVALL a hundred times over, MAPC there and back, MOVALL, and the table taken away.
+    let invall = [0x0d, 0, 0, 0];
+    let mut queue = vec![invall; 100];
+    queue.push([0x0e, 0, 0, 0]);
+    queue.push([0x08 | 8 << 32, 0, 0, 0]);
+    for command in queue {
+        bench.write(commands % 2048, command);
+        commands += 1;
+    }
+    bench.swift.take();
+    let (mut exits, mut sum) = (1, 0);
+    bench.device.write(at(0x88), commands % 2048 * 32);
+    loop {
+        let (given, batches) = bench.swift.take();
+        assert!(given <= bound && batches <= u64::from(WORK_PER_EXIT), "{given} in {batches}");
+        sum += given;
+        if !bench.device.is_behind() {
+            break;
+        }
+        bench.device.go_on();
+        exits += 1;
+    }
+    // Two for each INVALL; a DISCARD for each event, and few more.
+    assert!(sum <= 200 + QUOTA + 100, "{sum} commands in all");
+    assert!(exits > 100, "{exits} exits");
+    assert_eq!((bench.device.refused(), bench.messages.lpis().in_use()), ((0, 0), 0));
+}
+
+#[test]
+fn the_operator_does_not_wait_behind_a_guests_queue() {
+    let bench = Bench::new();
+    let commands = map_all(&bench);
+    for index in 0..900 {
+        bench.write(commands + index, [0x0d, 0, 0, 0]);
+    }
+    bench.device.write(at(0x88), (commands + 900) * 32);
+    assert!(bench.device.is_behind());
+    bench.swift.take();
+    bench.device.remove_sender(8);
+    let (given, batches) = bench.swift.take();
+    assert!(batches <= QUOTA / PIECE as u64 + 1, "its own work only: {given} in {batches}");
+    assert!(bench.device.is_behind(), "the queue waits still");
+    assert!(!bench.messages.raise(FIRST_LPI));
+    // And a guest's share ends when somebody is in a hurry.
+    let hurry = Arc::new(core::sync::atomic::AtomicU32::new(0));
+    let mut budget = Budget::new(hurry.clone());
+    assert!(!budget.is_left(&palisade_hal::cpu::Counter), "none before it is renewed");
+    budget.renew();
+    assert!(budget.is_left(&palisade_hal::cpu::Counter));
+    hurry.store(1, Ordering::Relaxed);
+    assert!(!budget.is_left(&palisade_hal::cpu::Counter));
 }

@@ -119,7 +119,10 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Ne
 fn suspend(vm: &Vm, vcpu: usize, host: &impl Host) {
     // Bounded by the guest's patience alone, with its core given to nobody else: it is asleep.
     while !vm.stopping() && !vm.vgic().has_pending(vcpu) {
-        cpu::wfi();
+        // What it waits for may stand in its queue of message commands.
+        if !vm.go_on() {
+            cpu::wfi();
+        }
         irq::take(vm, vcpu, host);
         vm.kick_others(vcpu, host.gic());
     }

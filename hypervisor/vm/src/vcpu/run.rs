@@ -41,6 +41,10 @@ pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
                 prepare(vm, vcpu, host);
                 let next = guest_loop(vm, vcpu, entry, argument, host);
                 retire(vm, vcpu, host);
+                if vm.is_behind() {
+                    // Another goes on with the queue.
+                    vm.kick_all(host.gic());
+                }
                 match next {
                     Next::End(outcome) => break vm.end(outcome),
                     _ if vm.power().off(vcpu) => break vm.end(Outcome::Off),
@@ -103,6 +107,11 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host)
     loop {
         if let Some(outcome) = vm.outcome() {
             return Next::End(outcome);
+        }
+        // The queue of its message commands, a share at a time: what is left brings this vCPU out
+        // again at once, after interrupts were taken and a stop was seen.
+        if vm.go_on() {
+            vm.kick(vcpu, gic);
         }
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);

@@ -5,7 +5,9 @@ use palisade_gic::Version;
 
 use super::{
     bank::NOBODY,
-    lanes, registers, sgi,
+    lanes,
+    lpi::LPI_BITS,
+    registers, sgi,
     state::{SPIS, State, Vgic},
 };
 use crate::mmio::{Access, MmioDevice};
@@ -51,9 +53,11 @@ impl Distributor {
             TYPER => {
                 let lines = SPIS / 32;
                 let cpus = (self.vgic.vcpus() as u32).saturating_sub(1) & 7;
-                // With LPIs: bit 17, and fourteen bits of INTID.
+                // With LPIs: bit 17, fourteen bits of INTID, and how many there are: 2^(n + 1) for
+                // n in num_LPIs, bits 15:11 (12.9.38).
                 let lpis = self.vgic.has_lpis();
-                let wide = if lpis { 13 << 19 | 1 << 17 } else { 9 << 19 };
+                let wide =
+                    if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
                 lines | if v3 { wide } else { cpus << 5 }
             }
             // Product and implementer: nobody's.

@@ -3,15 +3,23 @@
 //! What the guest's translation service maps exists here; the rest does not. Which vCPU an LPI is
 //! sent to, whether it is enabled and how urgent it is come with the mapping; the tables in the
 //! guest's memory are read by the translation service only.
+use alloc::{vec, vec::Vec};
 use core::sync::atomic::Ordering;
 
 use palisade_gic::{ListRegister, LrState};
-use palisade_mem::SortedMap;
 
-use super::state::{State, Vgic};
+use super::{
+    bank::NOBODY,
+    state::{State, Vgic},
+};
 
 /// First LPI.
 pub const FIRST: u32 = 8192;
+/// How many LPIs a VM has, as GICD_TYPER.num_LPIs says (12.9.38): an eighth of the machine's, which
+/// has eight VMs at most, so that no VM can take the others' from them.
+pub const LPIS: usize = 1 << LPI_BITS;
+/// Their number's logarithm.
+pub const LPI_BITS: u32 = 10;
 
 /// A configuration byte (5.1.1): enabled in bit 0, priority in bits 7:2.
 const ENABLED: u8 = 1;
@@ -20,24 +28,59 @@ const PRIORITY: u8 = 0xf8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ID_BITS: u64 = 0x1f;
 
-/// A mapped LPI.
+/// An LPI.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lpi {
-    vcpu: u8,
+struct Lpi {
+    mapped: bool,
+    /// The vCPU that its next message goes to.
+    route: u8,
+    /// The vCPU where it waits, or will if it comes back from a list register.
+    at: u8,
+    /// The vCPU that has it in a list register.
+    holder: u8,
     priority: u8,
     enabled: bool,
     pending: bool,
-    listed: bool,
-    /// Pending was taken back while listed.
+    /// Pending was taken back while in a list register.
     cancel: bool,
 }
 
-/// All mapped LPIs of a VM.
+impl Lpi {
+    const UNMAPPED: Self = Self {
+        mapped: false,
+        route: NOBODY,
+        at: NOBODY,
+        holder: NOBODY,
+        priority: 0,
+        enabled: false,
+        pending: false,
+        cancel: false,
+    };
+
+    const fn is_listed(&self) -> bool {
+        self.holder != NOBODY
+    }
+}
+
+/// All LPIs of a VM.
 #[derive(Debug, Default)]
 pub(super) struct Lpis {
     /// GICR_PROPBASER: one for all vCPUs.
     pub properties: u64,
-    table: SortedMap<u32, Lpi>,
+    /// One for each LPI; none before LPIs are offered.
+    table: Vec<Lpi>,
+}
+
+impl Lpis {
+    /// All that a VM has, none mapped.
+    pub fn offered() -> Self {
+        Self { properties: 0, table: vec![Lpi::UNMAPPED; LPIS] }
+    }
+
+    fn get(&mut self, intid: u32) -> Option<&mut Lpi> {
+        let lpi = self.table.get_mut(intid.checked_sub(FIRST)? as usize)?;
+        lpi.mapped.then_some(lpi)
+    }
 }
 
 /// What a redistributor holds of LPIs.
@@ -48,21 +91,42 @@ pub(super) struct Waiting {
     /// GICR_PENDBASER, read back and otherwise unused.
     pub pending_table: u64,
     /// LPIs that are pending and enabled here, and in no list register.
-    intids: SortedMap<u32, ()>,
+    bits: [u64; LPIS / 64],
+}
+
+impl Waiting {
+    /// Puts an LPI in or takes it out; whether that changed anything.
+    fn set(&mut self, index: usize, waits: bool) -> bool {
+        let Some(word) = self.bits.get_mut(index / 64) else { return false };
+        let before = *word;
+        let bit = 1 << (index % 64);
+        *word = if waits { before | bit } else { before & !bit };
+        *word != before
+    }
+
+    /// The LPIs that wait here, lowest first.
+    fn intids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.bits.iter().enumerate().flat_map(|(word, &bits)| {
+            let mut rest = bits;
+            core::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then_some(FIRST + 64 * word as u32 + bit)
+            })
+        })
+    }
 }
 
 impl State {
     /// Puts an LPI where its state says.
     fn settle(&mut self, intid: u32) {
-        let lpi = self.lpis.table.get(&intid).copied();
+        let index = intid.wrapping_sub(FIRST) as usize;
+        let Some(lpi) = self.lpis.table.get(index).copied() else { return };
+        let waits = lpi.mapped && lpi.pending && lpi.enabled && !lpi.is_listed();
         for (vcpu, private) in self.private.iter_mut().enumerate() {
-            let wanted = lpi.is_some_and(|lpi| {
-                lpi.pending && lpi.enabled && !lpi.listed && usize::from(lpi.vcpu) == vcpu
-            });
-            if wanted && private.lpis.intids.insert(intid, ()).is_none() {
+            let here = waits && usize::from(lpi.at) == vcpu;
+            if private.lpis.set(index, here) && here {
                 self.kicks |= 1 << vcpu;
-            } else if !wanted {
-                private.lpis.intids.remove(&intid);
             }
         }
     }
@@ -70,15 +134,18 @@ impl State {
     /// The LPIs that wait for `vcpu`, with their priority.
     pub fn waiting_lpis(&self, vcpu: usize) -> impl Iterator<Item = (u8, u32)> + '_ {
         let private = self.private.get(vcpu).filter(|private| private.lpis.on);
-        let intids = private.into_iter().flat_map(|private| private.lpis.intids.keys());
-        intids.filter_map(|intid| Some((self.lpis.table.get(intid)?.priority, *intid)))
+        let intids = private.into_iter().flat_map(|private| private.lpis.intids());
+        intids.filter_map(|intid| {
+            let lpi = self.lpis.table.get(intid.wrapping_sub(FIRST) as usize)?;
+            Some((lpi.priority, intid))
+        })
     }
 
-    /// The list register of an LPI that was waiting.
-    pub fn list_lpi(&mut self, intid: u32) -> Option<ListRegister> {
-        let lpi = self.lpis.table.get_mut(&intid)?;
+    /// The list register of an LPI that was waiting for `vcpu`.
+    pub fn list_lpi(&mut self, vcpu: usize, intid: u32) -> Option<ListRegister> {
+        let lpi = self.lpis.get(intid)?;
         lpi.pending = false;
-        lpi.listed = true;
+        lpi.holder = vcpu as u8;
         let priority = lpi.priority;
         self.settle(intid);
         let state = LrState::Pending;
@@ -87,19 +154,31 @@ impl State {
 
     /// An LPI comes back from a list register; it is gone if the guest took it, or unmapped it.
     pub fn unlist_lpi(&mut self, lr: ListRegister) {
-        let Some(lpi) = self.lpis.table.get_mut(&lr.intid) else { return };
-        lpi.listed = false;
+        let index = lr.intid.wrapping_sub(FIRST) as usize;
+        let Some(lpi) = self.lpis.table.get_mut(index) else { return };
+        lpi.holder = NOBODY;
         let cancelled = core::mem::take(&mut lpi.cancel);
         if lr.state.pending() && !cancelled {
             lpi.pending = true;
         }
         self.settle(lr.intid);
     }
+
+    /// Sends what waits of an LPI, or comes back from a list register, to another vCPU.
+    fn send_lpi(&mut self, intid: u32, to: u8) {
+        let Some(lpi) = self.lpis.get(intid) else { return };
+        lpi.at = to;
+        if lpi.is_listed() && lpi.holder != to {
+            self.kicks |= 1 << lpi.holder;
+        }
+        self.settle(intid);
+    }
 }
 
 impl Vgic {
     /// Lets the guest have LPIs. Before any vCPU runs.
     pub fn offer_lpis(&self) {
+        self.with(|state| state.lpis = Lpis::offered());
         self.lpis_offered.store(true, Ordering::Release);
     }
 
@@ -119,16 +198,11 @@ impl Vgic {
     /// An LPI is mapped to a vCPU, disabled and not pending.
     pub fn map_lpi(&self, intid: u32, vcpu: usize) {
         self.with(|state| {
-            let (vcpu, priority) = (vcpu as u8, 0);
-            let lpi = Lpi {
-                vcpu,
-                priority,
-                enabled: false,
-                pending: false,
-                listed: false,
-                cancel: false,
-            };
-            state.lpis.table.insert(intid, lpi);
+            let index = intid.wrapping_sub(FIRST) as usize;
+            let Some(lpi) = state.lpis.table.get_mut(index) else { return };
+            // What a list register still holds of the number's last life is not this one's.
+            let (vcpu, holder, cancel) = (vcpu as u8, lpi.holder, lpi.is_listed());
+            *lpi = Lpi { mapped: true, route: vcpu, at: vcpu, holder, cancel, ..Lpi::UNMAPPED };
             state.settle(intid);
         });
     }
@@ -137,21 +211,35 @@ impl Vgic {
     pub fn unmap_lpi(&self, intid: u32) {
         self.set_lpi_pending(intid, false);
         self.with(|state| {
-            state.lpis.table.remove(&intid);
+            if let Some(lpi) = state.lpis.get(intid) {
+                lpi.mapped = false;
+            }
             state.settle(intid);
         });
     }
 
-    /// An LPI goes to another vCPU, pending or not.
+    /// The messages of an LPI go to another vCPU from now on, and what is pending goes along.
     pub fn move_lpi(&self, intid: u32, vcpu: usize) {
         self.with(|state| {
-            if let Some(lpi) = state.lpis.table.get_mut(&intid) {
-                let before = lpi.vcpu;
-                lpi.vcpu = vcpu as u8;
-                if lpi.listed {
-                    state.kicks |= 1 << before;
+            if let Some(lpi) = state.lpis.get(intid) {
+                lpi.route = vcpu as u8;
+            }
+            state.send_lpi(intid, vcpu as u8);
+        });
+    }
+
+    /// Every LPI that is pending at `from` is pending at `to` instead; where their next messages go
+    /// stays as it is (MOVALL, 5.13.8).
+    pub fn move_pending_lpis(&self, from: usize, to: usize) {
+        self.with(|state| {
+            // At most as many as there are LPIs, a few instructions each.
+            for index in 0..state.lpis.table.len() {
+                let moves = state.lpis.table.get(index).is_some_and(|lpi| {
+                    lpi.mapped && usize::from(lpi.at) == from && (lpi.pending || lpi.is_listed())
+                });
+                if moves {
+                    state.send_lpi(FIRST + index as u32, to as u8);
                 }
-                state.settle(intid);
             }
         });
     }
@@ -159,7 +247,7 @@ impl Vgic {
     /// Takes over an LPI's configuration byte.
     pub fn configure_lpi(&self, intid: u32, byte: u8) {
         self.with(|state| {
-            if let Some(lpi) = state.lpis.table.get_mut(&intid) {
+            if let Some(lpi) = state.lpis.get(intid) {
                 lpi.enabled = byte & ENABLED != 0;
                 lpi.priority = byte & PRIORITY;
                 state.settle(intid);
@@ -170,13 +258,16 @@ impl Vgic {
     /// Makes a mapped LPI pending, or not.
     pub fn set_lpi_pending(&self, intid: u32, pending: bool) {
         self.with(|state| {
-            let Some(lpi) = state.lpis.table.get_mut(&intid) else { return };
-            lpi.pending = pending;
-            state.raised += u64::from(pending);
-            if lpi.listed && !pending {
-                lpi.cancel = true;
-                state.kicks |= 1 << lpi.vcpu;
+            let Some(lpi) = state.lpis.get(intid) else { return };
+            if pending && !lpi.pending {
+                lpi.at = lpi.route;
             }
+            lpi.pending = pending;
+            if lpi.is_listed() && !pending {
+                lpi.cancel = true;
+                state.kicks |= 1 << lpi.holder;
+            }
+            state.raised += u64::from(pending);
             state.settle(intid);
         });
     }

@@ -18,8 +18,11 @@ mod registers;
 mod sgi;
 mod state;
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod tests;
 
 pub use distributor::Distributor;
+pub use lpi::LPIS;
 pub use redistributor::{REDISTRIBUTOR_BYTES, Redistributors};
 pub use state::{Line, MAX_VCPUS, SPIS, Vgic};
