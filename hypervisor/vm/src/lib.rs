@@ -25,7 +25,9 @@ mod rate;
 pub mod sysreg;
 pub mod vcpu;
 pub mod vgic;
+mod wire;
 
 pub use counters::{CAUSES, Counters};
 pub use machine::{Life, Vm, VmConfig, VmError, Wires};
 pub use rate::RateLimit;
+pub use wire::WireError;

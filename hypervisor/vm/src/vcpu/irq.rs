@@ -51,12 +51,13 @@ pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
         if let Some(linked) = vm.vgic().linked(intid) {
             // Active from now on until the guest ends it.
             gic.priority_drop(ack);
-            vm.vgic().forward(vcpu, linked);
+            if !vm.vgic().forward(vcpu, linked) {
+                gic.deactivate(ack);
+            }
             continue;
         }
         if intid == vm.wires().maintenance {
-            // Its cause goes when the list registers are filled anew.
-            vm.vgic().flush(vcpu, gic);
+            vm.vgic().rest(vcpu, gic);
         } else {
             host.interrupt(intid);
         }

@@ -28,8 +28,12 @@ pub struct Bank {
     pub drop_active: u32,
     /// Linked to a physical interrupt.
     pub linked: u32,
-    /// The physical interrupt is active, and somebody has to deactivate it.
+    /// The physical interrupt is active, and this state has its deactivation to see to.
     pub owed: u32,
+    /// The physical interrupt is active, and a list register deactivates it when the guest ends
+    /// its own. Another that comes meanwhile, since the guest ended this one on its core and its
+    /// line is high still, is a debt of its own.
+    pub lent: u32,
     /// 0 is the most urgent.
     pub priority: [u8; 32],
     /// The vCPU it is sent to.
@@ -58,6 +62,7 @@ impl Bank {
             drop_active: 0,
             linked: 0,
             owed: 0,
+            lent: 0,
             priority: [0; 32],
             target: [target; 32],
             holder: [NOBODY; 32],
@@ -83,6 +88,18 @@ impl Bank {
         let group0 = if groups & 1 != 0 { !self.group1 } else { 0 };
         let group1 = if groups & 2 != 0 { self.group1 } else { 0 };
         self.enabled & (group0 | group1)
+    }
+
+    /// An interrupt goes into a list register of `vcpu`, `hardware` if that deactivates the physical
+    /// one too: the debt is the register's then.
+    pub fn list(&mut self, bit: usize, vcpu: u8, hardware: bool) {
+        let mask = 1 << (bit & 31);
+        self.listed |= mask;
+        self.holder[bit & 31] = vcpu;
+        if hardware {
+            self.owed &= !mask;
+            self.lent |= mask;
+        }
     }
 
     /// The bits of those in `bits` that `of` says belong to `vcpu`.

@@ -96,6 +96,19 @@ impl Vgic {
         });
     }
 
+    /// Between a guest's coming out and its going in, a maintenance interrupt came: its cause is in
+    /// registers that were folded already, and goes when they are filled anew. Until then the
+    /// virtual interface is off and asks for nothing (ICH_HCR_EL2.En, 12.4.5; GICH_HCR.En, IHI 0048
+    /// 5.3.2), so that nothing is listed for a guest that may not go in for long. On its own core.
+    pub fn rest(&self, vcpu: usize, gic: &impl Gic) {
+        self.with(|state| {
+            if let Some(private) = state.private.get_mut(vcpu) {
+                private.lists.control = MaintenanceControl::default();
+                gic.set_maintenance(private.lists.control);
+            }
+        });
+    }
+
     /// The vCPU stops: its list registers are emptied into the state, and its private physical
     /// interrupts are given back. On its own core.
     pub fn retire(&self, vcpu: usize, gic: &impl Gic) {
@@ -168,9 +181,17 @@ fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
     bank.active &= !mask;
     bank.evicted &= !mask;
     bank.holder[bit & 31] = NOBODY;
-    if bank.owed & mask != 0 && bank.latch & mask == 0 {
-        bank.owed &= !mask;
-        gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
+    settle(bank, gic);
+    pass_on(state, vcpu, u32::from(wish.intid));
+}
+
+/// What waits of an interrupt that a vCPU gave back may be another's by now: it was sent elsewhere
+/// while this one held it, and whoever looked meanwhile saw it held.
+fn pass_on(state: &mut State, vcpu: usize, intid: u32) {
+    let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+    let waits = bank.pending() & !bank.active & 1 << bit != 0;
+    if waits && usize::from(bank.target[bit & 31]) != vcpu {
+        state.touch(vcpu, (intid / 32) as usize, 1 << bit);
     }
 }
 
@@ -188,15 +209,17 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
     bank.listed &= !mask;
     bank.cancel &= !mask;
     bank.drop_active &= !mask;
+    bank.lent &= !mask;
     if lr.state.active() && !dropped {
         bank.active |= mask;
     } else {
         bank.active &= !mask;
         bank.holder[bit & 31] = NOBODY;
     }
-    if slot.lr.hardware.is_some() && lr.state == LrState::Invalid {
-        // The hardware passed the guest's deactivation on.
-        bank.owed &= !mask;
+    if slot.lr.hardware.is_some() && lr.state != LrState::Invalid {
+        // The hardware had no deactivation to pass on: the debt comes back. Where it had, it is
+        // paid; what is owed by now is owed for another, taken since.
+        bank.owed |= mask;
     }
     if lr.state.pending() && slot.took_latch && !cancelled {
         bank.latch |= mask;
@@ -208,6 +231,7 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
             *sources |= 1 << (slot.lr.source & 7);
         }
     }
+    pass_on(state, vcpu, intid);
 }
 
 /// Physical interrupts that are active and that the guest will not end: a register write of the
@@ -217,7 +241,8 @@ fn settle_debts(state: &mut State, vcpu: usize, gic: &impl Gic) {
 }
 
 fn settle(bank: &mut Bank, gic: &impl Gic) {
-    let idle = bank.owed & !(bank.latch | bank.active | bank.listed);
+    // One whose link is gone is the guest's alone: it ends it without ending the physical one.
+    let idle = bank.owed & !(bank.latch | bank.active | bank.listed) | bank.owed & !bank.linked;
     bank.owed &= !idle;
     for bit in each(idle) {
         gic.deactivate(Ack::from_raw(u32::from(bank.physical[bit & 31])));
@@ -318,8 +343,7 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     if took_latch {
         bank.latch &= !mask;
     }
-    bank.listed |= mask;
-    bank.holder[bit & 31] = vcpu as u8;
+    bank.list(bit, vcpu as u8, hardware.is_some());
     Slot {
         lr: ListRegister {
             intid,
@@ -339,7 +363,7 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
 fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     let intid = u32::from(wish.intid);
     if intid >= lpi::FIRST {
-        let lr = state.list_lpi(intid).unwrap_or_default();
+        let lr = state.list_lpi(vcpu, intid).unwrap_or_default();
         return Slot { lr, used: lr.state.pending(), took_latch: true };
     }
     let v2_sgi = state.version == Version::V2 && intid < 16;
@@ -362,8 +386,7 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     if !more_sources {
         bank.latch &= !mask;
     }
-    bank.listed |= mask;
-    bank.holder[bit & 31] = vcpu as u8;
+    bank.list(bit, vcpu as u8, hardware.is_some());
     let level_high = bank.line & !bank.edge & mask != 0;
     Slot {
         lr: ListRegister {

@@ -3,7 +3,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use palisade_gic::{FIRST_SPI, Version};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{FairMutex, Mutex};
 
 use super::{
     bank::{Bank, NOBODY, each},
@@ -46,13 +46,13 @@ pub(super) struct State {
 
 impl State {
     /// The state of power-on, with nothing linked.
-    fn new(version: Version, vcpus: usize) -> Self {
+    fn new(version: Version, vcpus: usize, lpis: bool) -> Self {
         Self {
             version,
             groups: 0,
             private: (0..vcpus).map(|vcpu| Private::new(vcpu as u8)).collect(),
             shared: [const { Bank::new(0) }; SPI_BANKS],
-            lpis: Lpis::default(),
+            lpis: if lpis { Lpis::offered() } else { Lpis::default() },
             kicks: 0,
             raised: 0,
         }
@@ -110,7 +110,8 @@ impl State {
 pub struct Vgic {
     version: Version,
     vcpus: usize,
-    pub(super) state: Mutex<State>,
+    /// Fair: a guest can keep it busy from several cores, and the operator wants it too.
+    pub(super) state: FairMutex<State>,
     /// Linked interrupts: physical, virtual. Small; looked up once per physical interrupt.
     links: Mutex<Vec<(u32, u32)>>,
     kicks: AtomicU32,
@@ -124,7 +125,7 @@ impl Vgic {
         Arc::new(Self {
             version,
             vcpus,
-            state: Mutex::new(State::new(version, vcpus)),
+            state: FairMutex::new(State::new(version, vcpus, false)),
             links: Mutex::new(Vec::new()),
             kicks: AtomicU32::new(0),
             lpis_offered: AtomicBool::new(false),
@@ -147,7 +148,7 @@ impl Vgic {
     pub fn reset(&self) {
         let links = self.links.lock();
         let mut state = self.state.lock();
-        let mut fresh = State::new(self.version, self.vcpus);
+        let mut fresh = State::new(self.version, self.vcpus, self.has_lpis());
         for &(physical, intid) in links.iter() {
             fresh.link(intid, physical);
         }
@@ -217,19 +218,34 @@ impl Vgic {
         links.push((physical, intid));
     }
 
-    /// Undoes [`Vgic::link`]. What is owed to the physical interrupt is told, for the caller to
-    /// deactivate it.
-    pub fn unlink(&self, intid: u32) -> Option<u32> {
+    /// Undoes [`Vgic::link`] of a shared interrupt: what comes from now on is not forwarded, what
+    /// waits is withdrawn, and what the guest has not ended is its own, without a physical one.
+    /// The vCPU that may have it in a list register is to be kicked; until it was out,
+    /// [`Vgic::is_lent`].
+    pub fn unlink(&self, intid: u32) {
         self.links.lock().retain(|&(_, linked)| linked != intid);
         self.with(|state| {
-            let (bank, bit) = state.bank(0, intid)?;
+            let Some((bank, bit)) = state.bank(0, intid) else { return };
             let mask = 1 << bit;
-            let owed = bank.owed & mask != 0;
             bank.linked &= !mask;
-            bank.owed &= !mask;
             bank.latch &= !mask;
-            owed.then_some(u32::from(bank.physical[bit & 31]))
-        })
+            bank.cancel |= mask & bank.listed;
+            state.touch(0, (intid / 32) as usize, mask);
+        });
+    }
+
+    /// Whether a list register would still deactivate the physical interrupt of `intid`.
+    pub fn is_lent(&self, intid: u32) -> bool {
+        self.with(|state| state.bank(0, intid).is_some_and(|(bank, bit)| bank.lent >> bit & 1 != 0))
+    }
+
+    /// Forgets what is owed to the physical interrupt of `intid`, which the caller made inactive.
+    pub fn forgive(&self, intid: u32) {
+        self.with(|state| {
+            if let Some((bank, bit)) = state.bank(0, intid) {
+                bank.owed &= !(1 << bit);
+            }
+        });
     }
 
     /// The interrupt that a physical one is linked to.
@@ -244,10 +260,14 @@ impl Vgic {
     }
 
     /// A linked physical interrupt was acknowledged on the core of `vcpu` and its priority
-    /// dropped: it is active until the guest ends it.
-    pub fn forward(&self, vcpu: usize, intid: u32) {
+    /// dropped: it is active until the guest ends it. False if its link is gone by now: the caller
+    /// ends it.
+    pub fn forward(&self, vcpu: usize, intid: u32) -> bool {
         self.with(|state| {
-            let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
+            let Some((bank, bit)) = state.bank(vcpu, intid) else { return false };
+            if bank.linked >> bit & 1 == 0 {
+                return false;
+            }
             bank.latch |= 1 << bit;
             bank.owed |= 1 << bit;
             state.raised += 1;
@@ -255,7 +275,8 @@ impl Vgic {
             // This core looks before its guest goes in; another that found the bit would make it
             // come out for nothing.
             state.kicks &= !(1 << vcpu);
-        });
+            true
+        })
     }
 
     /// Notes the level of linked private lines: those in `lines`, high where `high` says. One
