@@ -14,9 +14,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use palisade_gic::its::{BATCH, Command, Deed, FIRST_LPI, Its, ItsError, LpiTable, Order};
-use palisade_hal::{Env, PhysAddr};
 use palisade_hal::fake::{Device, SteppedClock, Width};
 use palisade_hal::mmio::Mmio;
+use palisade_hal::{Env, PhysAddr};
 use palisade_mem::{Arena, Frames, Owner, Use};
 
 const BASE: PhysAddr = PhysAddr::new(0x0808_0000);
@@ -128,7 +128,13 @@ impl Device for FakeIts {
 }
 
 /// One order for one event.
-fn one(its: &Its, clock: &SteppedClock, event: u32, core: usize, deed: Deed) -> Result<(), ItsError> {
+fn one(
+    its: &Its,
+    clock: &SteppedClock,
+    event: u32,
+    core: usize,
+    deed: Deed,
+) -> Result<(), ItsError> {
     its.carry_out(clock, 8, &[Order { event, core, deed }])
 }
 

@@ -11,6 +11,7 @@ pub const CAUSES: [&str; 8] =
 #[derive(Default)]
 pub struct Counters {
     exits: [AtomicU32; CAUSES.len()],
+    quiet: AtomicU32,
 }
 
 impl Counters {
@@ -29,6 +30,16 @@ impl Counters {
         if let Some(counter) = self.exits.get(cause) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts an entry that left the interrupt controller as it was.
+    pub fn count_quiet(&self) {
+        self.quiet.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often vCPUs went in with nothing to do for their interrupt controller.
+    pub fn quiet(&self) -> u32 {
+        self.quiet.load(Ordering::Relaxed)
     }
 
     /// The counts, named by [`CAUSES`].

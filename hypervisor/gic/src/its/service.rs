@@ -232,12 +232,7 @@ impl Its {
     /// # Errors
     /// [`ItsError::Device`] if it has no table, [`ItsError::Range`] for an event outside it, a core
     /// that was not mapped or too many orders; then nothing was done. Or a queue error.
-    pub fn carry_out(
-        &self,
-        env: &impl Env,
-        device: u32,
-        orders: &[Order],
-    ) -> Result<(), ItsError> {
+    pub fn carry_out(&self, env: &impl Env, device: u32, orders: &[Order]) -> Result<(), ItsError> {
         if orders.len() > BATCH {
             return Err(ItsError::Range("batch of events", orders.len() as u64));
         }

@@ -44,7 +44,9 @@ impl Mappings {
                 Step::Done
             }
             Command::Invall { collection } => match self.target(collection) {
-                Some(vcpu) => Step::Left(Job::Configure { collection, vcpu, from: Place::default() }),
+                Some(vcpu) => {
+                    Step::Left(Job::Configure { collection, vcpu, from: Place::default() })
+                }
                 None => Step::Refused,
             },
             // Every command here is complete when the next one starts.

@@ -31,6 +31,9 @@ const HCR: u64 = hcr::VM
     | hcr::API
     | hcr::RW;
 
+/// ESR_EL2.EC of a load or store (DDI 0487, D24.2.37).
+const DATA_ABORT: u64 = 0x24;
+
 /// Runs vCPU `vcpu` of `vm` on the calling core until the VM ends. Interrupts are masked at EL2
 /// throughout.
 pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
@@ -115,12 +118,19 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host)
         }
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);
-        vm.vgic().flush(vcpu, gic);
+        if vm.vgic().is_quiet(vcpu) {
+            vm.counters().count_quiet();
+        } else {
+            irq::sample_timers(vm, vcpu);
+            vm.vgic().flush(vcpu, gic);
+        }
         let exit = guest::enter(&mut context);
         vm.count(&exit);
         vm.vgic().fold(vcpu, gic);
-        // Before the exit is answered: the guest may be asking what is pending.
-        irq::sample_timers(vm, vcpu);
+        // Before a load or store is answered: the guest may be asking what is pending.
+        if exit.kind == ExitKind::Sync && exit.esr >> 26 & 0x3f == DATA_ABORT {
+            irq::sample_timers(vm, vcpu);
+        }
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
                 irq::take(vm, vcpu, host);

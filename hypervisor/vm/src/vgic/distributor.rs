@@ -56,8 +56,7 @@ impl Distributor {
                 // With LPIs: bit 17, fourteen bits of INTID, and how many there are: 2^(n + 1) for
                 // n in num_LPIs, bits 15:11 (12.9.38).
                 let lpis = self.vgic.has_lpis();
-                let wide =
-                    if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
+                let wide = if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
                 lines | if v3 { wide } else { cpus << 5 }
             }
             // Product and implementer: nobody's.
@@ -171,6 +170,8 @@ impl MmioDevice for Distributor {
 
     fn write(&self, access: Access, value: u64) {
         self.vgic.with(|state| {
+            // Whatever else it means, the writer looks: what it took back is settled then.
+            state.changed |= 1 << access.vcpu;
             lanes::store(access, value, |offset, value, mask| {
                 self.write_word(state, access.vcpu, offset, value, mask);
             });

@@ -77,22 +77,31 @@ impl Urgent {
 impl Vgic {
     /// After the guest came back: takes its list registers into the state. On its own core.
     pub fn fold(&self, vcpu: usize, gic: &impl Gic) {
+        if !self.attention.is_listed(vcpu) {
+            return;
+        }
         self.with(|state| {
             fold(state, vcpu, gic);
+            self.attention.folded(vcpu);
             // What came back waits for the flush that comes before the guest goes in again.
-            state.kicks &= !(1 << vcpu);
+            state.spare(vcpu);
         });
     }
 
     /// Before the guest goes in: fills its list registers. On its own core.
     pub fn flush(&self, vcpu: usize, gic: &impl Gic) {
+        if self.attention.is_quiet(vcpu) {
+            return;
+        }
         self.with(|state| {
             fold(state, vcpu, gic);
             settle_debts(state, vcpu, gic);
-            fill(state, vcpu, gic);
+            let listed = fill(state, vcpu, gic);
+            self.attention.flushed(vcpu, listed);
             // Whatever this core was to look at again, it has looked at: another that found the
             // bit would make it come out for nothing.
             state.kicks &= !(1 << vcpu);
+            state.changed &= !(1 << vcpu);
         });
     }
 
@@ -106,6 +115,7 @@ impl Vgic {
                 private.lists.control = MaintenanceControl::default();
                 gic.set_maintenance(private.lists.control);
             }
+            state.changed |= 1 << vcpu;
         });
     }
 
@@ -115,6 +125,7 @@ impl Vgic {
         self.fold(vcpu, gic);
         gic.reset_virtual();
         self.with(|state| {
+            self.attention.folded(vcpu);
             let Some(private) = state.private.get_mut(vcpu) else { return };
             private.lists = Lists::default();
             private.bank.active = 0;
@@ -150,10 +161,14 @@ fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
     let count = gic.list_registers().min(MAX_LRS);
     let Some(private) = state.private.get_mut(vcpu) else { return };
     let ended = if private.lists.evicted { gic.unmatched_ends() } else { 0 };
-    let slots = private.lists.slots;
-    for (index, slot) in slots.iter().enumerate().take(count).filter(|(_, slot)| slot.used) {
+    for index in 0..count {
+        let lists = state.private.get(vcpu).map(|private| &private.lists);
+        let Some(slot) = lists.and_then(|lists| lists.slots.get(index)).copied() else { break };
+        if !slot.used {
+            continue;
+        }
         let lr = gic.read_lr(index);
-        take_in(state, vcpu, slot, lr);
+        take_in(state, vcpu, &slot, lr);
         let lists = state.private.get_mut(vcpu).map(|private| &mut private.lists);
         if let Some(slot) = lists.and_then(|lists| lists.slots.get_mut(index)) {
             *slot = Slot { lr, ..Slot::default() };
@@ -259,7 +274,8 @@ fn for_each_bank(state: &mut State, vcpu: usize, mut body: impl FnMut(usize, &mu
     }
 }
 
-fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
+/// Fills the list registers; whether any holds anything.
+fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> bool {
     let me = vcpu as u8;
     let mut active = Urgent::default();
     let mut pending = Urgent::default();
@@ -295,7 +311,7 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
         lrs.push(pending_slot(state, vcpu, *wish));
     }
 
-    let Some(private) = state.private.get_mut(vcpu) else { return };
+    let Some(private) = state.private.get_mut(vcpu) else { return false };
     let lists = &mut private.lists;
     for (index, slot) in lists.slots.iter_mut().enumerate().take(count) {
         let wanted = lrs.get(index).copied().unwrap_or_default();
@@ -315,6 +331,7 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) {
         gic.set_maintenance(control);
         lists.control = control;
     }
+    !lrs.is_empty()
 }
 
 /// Whether a list register deactivates the physical interrupt that it names when the guest ends

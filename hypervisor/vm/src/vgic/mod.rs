@@ -8,6 +8,7 @@
 //! send an interrupt.
 //!
 //! Sections refer to IHI 0069, for GICv2 to IHI 0048.
+mod attention;
 mod bank;
 mod distributor;
 mod lanes;
@@ -17,6 +18,9 @@ mod redistributor;
 mod registers;
 mod sgi;
 mod state;
+// What `attention` counts with; its loom test puts loom's own in this place.
+use core::sync::atomic;
+
 #[cfg(test)]
 mod life_tests;
 #[cfg(test)]

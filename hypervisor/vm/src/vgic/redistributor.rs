@@ -130,6 +130,7 @@ impl MmioDevice for Redistributors {
 
     fn write(&self, access: Access, value: u64) {
         self.vgic.with(|state| {
+            state.changed |= 1 << access.vcpu;
             lanes::store(access, value, |offset, value, mask| {
                 self.write_word(state, offset, value, mask);
             });

@@ -113,7 +113,8 @@ pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32)
                 }
                 bank.edge = bank.edge & !(1 << bit) | (value >> (2 * lane + 1) & 1) << bit;
             }
-            0
+            // A line that is high is pending by its level, and not by its edge.
+            0xffff << first
         }
         _ => 0,
     };

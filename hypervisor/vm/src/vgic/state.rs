@@ -1,11 +1,12 @@
 //! The state of a virtual interrupt controller, and the lines into it.
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::AtomicBool;
 
 use palisade_gic::{FIRST_SPI, Version};
 use palisade_hal::lock::{FairMutex, Mutex};
 
 use super::{
+    attention::Attention,
     bank::{Bank, NOBODY, each},
     list::Lists,
     lpi::{Lpis, Waiting},
@@ -38,8 +39,10 @@ pub(super) struct State {
     pub private: Vec<Private>,
     pub shared: [Bank; SPI_BANKS],
     pub lpis: Lpis,
-    /// The vCPUs that must look again.
+    /// The vCPUs that must look again, and come out of their guests for it.
     pub kicks: u32,
+    /// The vCPUs that must look again before they go in.
+    pub changed: u32,
     /// Interrupts that were raised for the guest, whatever became of them.
     pub raised: u64,
 }
@@ -54,6 +57,7 @@ impl State {
             shared: [const { Bank::new(0) }; SPI_BANKS],
             lpis: if lpis { Lpis::offered() } else { Lpis::default() },
             kicks: 0,
+            changed: 0,
             raised: 0,
         }
     }
@@ -87,6 +91,12 @@ impl State {
         Some((bank, bit))
     }
 
+    /// A vCPU whose own core this is looks before it goes in: nobody needs to send it an interrupt.
+    pub fn spare(&mut self, vcpu: usize) {
+        self.changed |= self.kicks;
+        self.kicks &= !(1 << vcpu);
+    }
+
     /// Something about these interrupts of bank `word` changed: whoever gets or holds them must
     /// look again.
     pub fn touch(&mut self, vcpu: usize, word: usize, bits: u32) {
@@ -114,7 +124,7 @@ pub struct Vgic {
     pub(super) state: FairMutex<State>,
     /// Linked interrupts: physical, virtual. Small; looked up once per physical interrupt.
     links: Mutex<Vec<(u32, u32)>>,
-    kicks: AtomicU32,
+    pub(super) attention: Attention,
     pub(super) lpis_offered: AtomicBool,
 }
 
@@ -127,7 +137,7 @@ impl Vgic {
             vcpus,
             state: FairMutex::new(State::new(version, vcpus, false)),
             links: Mutex::new(Vec::new()),
-            kicks: AtomicU32::new(0),
+            attention: Attention::new(),
             lpis_offered: AtomicBool::new(false),
         })
     }
@@ -158,7 +168,7 @@ impl Vgic {
             new.owed = old.owed;
         }
         *state = fresh;
-        self.kicks.store(0, Ordering::Release);
+        self.attention.reset();
     }
 
     /// Runs `body` on the state, then publishes who must look again.
@@ -166,20 +176,17 @@ impl Vgic {
         let mut state = self.state.lock();
         let result = body(&mut state);
         let kicks = core::mem::take(&mut state.kicks);
+        let changed = core::mem::take(&mut state.changed);
+        self.attention.change(kicks | changed);
         drop(state);
-        if kicks != 0 {
-            self.kicks.fetch_or(kicks, Ordering::AcqRel);
-        }
+        self.attention.kick(kicks);
         result
     }
 
     /// The vCPUs that must look at their interrupts again, as bits; forgets them. The caller
     /// sends each but itself a kick.
     pub fn take_kicks(&self) -> u32 {
-        match self.kicks.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.kicks.swap(0, Ordering::AcqRel),
-        }
+        self.attention.take_kicks()
     }
 
     /// Sets the level of a line: of a private interrupt of `vcpu`, or of a shared one.
@@ -274,7 +281,7 @@ impl Vgic {
             state.touch(vcpu, (intid / 32) as usize, 1 << bit);
             // This core looks before its guest goes in; another that found the bit would make it
             // come out for nothing.
-            state.kicks &= !(1 << vcpu);
+            state.spare(vcpu);
             true
         })
     }
@@ -287,15 +294,25 @@ impl Vgic {
             if let Some(private) = state.private.get_mut(vcpu) {
                 let bank = &mut private.bank;
                 let lines = lines & bank.linked;
+                let (line, latch) = (bank.line, bank.latch);
                 bank.line = bank.line & !lines | high & lines;
                 bank.latch &= !(lines & !high & bank.owed);
+                if (line, latch) != (bank.line, bank.latch) {
+                    state.changed |= 1 << vcpu;
+                }
             }
         });
     }
 
     /// Marks a vCPU to be looked at: something else than an interrupt waits for it.
     pub fn wake(&self, vcpu: usize) {
-        self.kicks.fetch_or(1 << vcpu, Ordering::AcqRel);
+        self.attention.kick(1 << vcpu);
+    }
+
+    /// Whether a vCPU can go into its guest as it is: nothing has changed for it, and its list
+    /// registers are empty. After [`Vgic::take_kicks`], on its own core.
+    pub fn is_quiet(&self, vcpu: usize) -> bool {
+        self.attention.is_quiet(vcpu)
     }
 
     /// Whether an interrupt waits that `vcpu` would be told of.
