@@ -72,8 +72,11 @@ fn route(gic: &AnyGic, line: Interrupt, core: usize) -> Result<(), palisade_gic:
         Trigger::Edge => palisade_gic::Trigger::Edge,
         Trigger::Level => palisade_gic::Trigger::Level,
     };
+    // Whatever was before: nothing of it is active or pending for whoever has the line now.
+    gic.set_enabled(line.intid, false)?;
     gic.configure(line.intid, trigger, PRIORITY)?;
     gic.route(line.intid, core)?;
+    gic.clear(line.intid)?;
     gic.set_enabled(line.intid, true)
 }
 

@@ -102,6 +102,12 @@ impl BuiltVm {
             log::error!("device {error}");
             return false;
         }
+        // An edge of its last life is not the next one's.
+        for line in self.vm.vgic().linked_physical() {
+            if let Err(error) = machine.gic.clear(line) {
+                log::error!("interrupt {line}: {error}");
+            }
+        }
         self.vm.rebuild() && images::load(self.manifest, &self.vm, &self.plain).is_ok()
     }
 
@@ -153,6 +159,9 @@ impl BuiltVm {
         exits
             .fold(record, |record, (cause, count)| record.number(cause, u64::from(count)))
             .number("interrupts", self.vm.vgic().raised())
+            .number("quiet", self.vm.counters().quiet().into())
+            .number("its_refused", self.vm.refused_messages().0)
+            .number("its_failed", self.vm.refused_messages().1)
             .number("faults", counts::count_of(self.vm.index() as u16))
             .number("invalidations", waited.count.into())
             .number("sync_wait_us", waited.micros)
@@ -203,13 +212,14 @@ impl BuiltVm {
         self.gone.store(true, Ordering::Release);
     }
 
-    /// Switches its devices' wires off.
+    /// Switches its devices' wires off, and leaves them neither active nor pending. Its vCPUs have
+    /// left.
     pub(crate) fn unwire(&self, machine: &Machine) {
         for line in self.vm.vgic().linked_physical() {
             if line >= FIRST_SPI
-                && let Err(error) = machine.gic.set_enabled(line, false)
+                && let Err(error) = self.vm.take_wire(line, &machine.gic, &Counter)
             {
-                log::error!("interrupt {line}: {error}");
+                log::error!("vm {}: {error}", self.vm.name());
             }
         }
     }

@@ -1,14 +1,15 @@
 //! A device leaves a running VM, and comes to one.
 //!
-//! Out: the function leaves the guest's bus, then its stream aborts, translations are
-//! invalidated, it is drained, reset and proven idle; then its messages and wires go. In: idle
+//! Out: the function leaves the guest's bus, its messages and its wire go, then its stream aborts,
+//! translations are invalidated, it is drained, reset and proven idle, and only then free. In: idle
 //! again, into the VM's domain, its messages and wire, and last the guest's bus.
 
 use palisade_bundle::{Device, Place, Requester};
-use palisade_gic::{Ack, FIRST_SPI, Gic};
+use palisade_gic::FIRST_SPI;
 use palisade_hal::cpu::Counter;
 use palisade_iommu::{Condition, DeviceId};
 use palisade_pci::Address;
+use palisade_vm::WireError;
 use palisade_vm::passthrough::{Refusal, Request};
 use palisade_vm::pci::PciError;
 use thiserror::Error;
@@ -44,6 +45,9 @@ pub(crate) enum HotplugError {
     /// It does not fit the guest's bus.
     #[error("{0}")]
     Bus(#[from] PciError),
+    /// Its wire did not leave the VM.
+    #[error("{0}")]
+    Wire(#[from] WireError),
     /// The IOMMU core refused.
     #[error("{0}")]
     Iommu(#[from] palisade_iommu::Error),
@@ -83,6 +87,18 @@ fn withdraw(system: &'static System, built: &BuiltVm, device: Address) -> Result
     for (_, guest) in places.iter().filter(|(address, _)| moves(*address)) {
         built.pci.remove(guest.bdf);
     }
+    // Before the device is anybody else's: no message of it reaches the VM any more, and no vCPU
+    // can end an interrupt of its wire.
+    let mut held = None;
+    for (address, guest) in places.iter().filter(|(address, _)| moves(*address)) {
+        built.vm.remove_sender(u32::from(guest.bdf));
+        if let Some(line) = own(*address).and_then(|row| row.wire)
+            && let Err(error) = unwire(system, built, line)
+        {
+            log::error!("device {address}: {error}");
+            held = Some(error);
+        }
+    }
     let watch = Watch::new(system);
     let returned =
         system.machine.devices.take_back_device(vm, device, &system.machine.iommus, &watch);
@@ -90,32 +106,23 @@ fn withdraw(system: &'static System, built: &BuiltVm, device: Address) -> Result
     if let (Some(group), Some(service)) = (&group, built.vm.service()) {
         service.remove_group(group, group.condition() != Condition::Dead);
     }
-    for (address, guest) in places.iter().filter(|(address, _)| moves(*address)) {
-        built.vm.remove_sender(u32::from(guest.bdf));
-        if let Some(line) = own(*address).and_then(|row| row.wire) {
-            unwire(system, built, line);
-        }
-    }
     built.vm.kick_pending(&system.machine.gic);
     posture::report(system);
-    match bad {
-        Some(one) => Err(HotplugError::NotFree { device: one.address, condition: one.condition }),
-        None => Ok(()),
+    match (bad, held) {
+        (Some(one), _) => {
+            Err(HotplugError::NotFree { device: one.address, condition: one.condition })
+        }
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Ok(()),
     }
 }
 
-/// Switches a wire off and forgets what the guest had not answered.
-fn unwire(system: &System, built: &BuiltVm, line: u32) {
+/// Takes a wire from a VM that runs.
+fn unwire(system: &System, built: &BuiltVm, line: u32) -> Result<(), WireError> {
     if line < FIRST_SPI {
-        return;
+        return Ok(());
     }
-    if let Err(error) = system.machine.gic.set_enabled(line, false) {
-        log::error!("interrupt {line}: {error}");
-    }
-    let linked = built.vm.vgic().linked(line);
-    if let Some(owed) = linked.and_then(|intid| built.vm.vgic().unlink(intid)) {
-        system.machine.gic.deactivate(Ack::from_raw(owed));
-    }
+    built.vm.take_wire(line, &system.machine.gic, &Counter)
 }
 
 /// Gives a free device to a VM that runs. Only one that an SMMU confines: what a manifest may
@@ -160,8 +167,10 @@ pub(crate) fn assign(
         })();
         if let Err(error) = added {
             built.vm.remove_sender(u32::from(guest));
-            if let Some((line, _)) = one.wire {
-                unwire(system, built, line.intid);
+            if let Some((line, _)) = one.wire
+                && let Err(error) = unwire(system, built, line.intid)
+            {
+                log::error!("device {}: {error}", one.address);
             }
             let _ = withdraw(system, built, device);
             return Err(error);

@@ -34,9 +34,8 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     let all = taken.iter().all(|&ticks| ticks == Some(TICKS));
     let evidence = json!({ "lives": taken.len(), "wanted": TICKS, "taken": taken });
     checks.push(Check::new("every-life-takes-its-interrupts", all && resets > 0, evidence));
-    let seen = session.records.of("vm").filter(|vm| text(vm, "state") == Some("reset")).count();
-    let evidence = json!({ "asked": resets, "reported": seen });
-    checks.push(Check::new("every-reset-is-reported", seen == resets as usize, evidence));
+    let last = session.records.vm(VM).cloned().unwrap_or_default();
+    checks.push(Check::new("goes-off-in-the-end", text(&last, "state") == Some("off"), last));
     end
 }
 
