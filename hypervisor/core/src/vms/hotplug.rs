@@ -96,12 +96,16 @@ fn withdraw(system: &'static System, built: &BuiltVm, device: Address) -> Result
             && let Err(error) = unwire(system, built, line)
         {
             log::error!("device {address}: {error}");
-            held = Some(error);
+            held = Some((line, error));
         }
     }
     let watch = Watch::new(system);
     let returned =
         system.machine.devices.take_back_device(vm, device, &system.machine.iommus, &watch);
+    if let Some((line, _)) = held {
+        // A vCPU may still end its interrupt: it is given to nobody else.
+        system.machine.devices.lines().give_wire(vm, line);
+    }
     let bad = returned.iter().find(|one| one.condition != Condition::Free);
     if let (Some(group), Some(service)) = (&group, built.vm.service()) {
         service.remove_group(group, group.condition() != Condition::Dead);
@@ -112,7 +116,7 @@ fn withdraw(system: &'static System, built: &BuiltVm, device: Address) -> Result
         (Some(one), _) => {
             Err(HotplugError::NotFree { device: one.address, condition: one.condition })
         }
-        (None, Some(error)) => Err(error.into()),
+        (None, Some((_, error))) => Err(error.into()),
         (None, None) => Ok(()),
     }
 }

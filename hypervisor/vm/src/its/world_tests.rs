@@ -251,7 +251,10 @@ fn an_exit_has_a_bounded_share_of_the_physical_its() {
     bench.device.write(at(0x88), commands % 2048 * 32);
     loop {
         let (given, batches) = bench.swift.take();
-        assert!(given <= bound && batches <= u64::from(WORK_PER_EXIT), "{given} in {batches}");
+        assert!(
+            given <= bound && batches <= u64::from(WORK_PER_EXIT),
+            "{given} commands in {batches} waits"
+        );
         sum += given;
         if !bench.device.is_behind() {
             break;
