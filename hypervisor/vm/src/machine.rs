@@ -371,11 +371,16 @@ impl Vm {
         alloc::format!("{life:#?}\n{inside:#?}\n{power:#?}\n{uart:#?}\n{vgic:#?}\n{its:#?}")
     }
 
-    /// Offers bytes to its serial line, from any core; answers how many were taken.
-    pub fn input(&self, bytes: &[u8], gic: &impl Gic) -> usize {
-        let taken = self.uart.input(bytes);
+    /// Bytes come in on its serial line, on any core. What it does not take in time is lost, as
+    /// on a real line: its UART says so to the guest, and [`Self::lost_input`] counts.
+    pub fn input(&self, bytes: &[u8], gic: &impl Gic) {
+        self.uart.input(bytes);
         self.send_kicks(self.vgic.take_kicks(), gic);
-        taken
+    }
+
+    /// Bytes of input that it did not take in time.
+    pub fn lost_input(&self) -> u64 {
+        self.uart.lost()
     }
 
     /// Sends every vCPU that has something new to look at out of its guest; for lines that were

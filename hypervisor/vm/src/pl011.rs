@@ -31,14 +31,20 @@ const TXFE: u64 = 1 << 7;
 const RXFF: u64 = 1 << 6;
 /// Receive FIFO empty.
 const RXFE: u64 = 1 << 4;
-/// Interrupt bits (3.3.11): receive timeout, transmit, receive.
+/// Interrupt bits (3.3.11): overrun, receive timeout, transmit, receive.
+const OEIS: u32 = 1 << 10;
 const RTIS: u32 = 1 << 6;
 const TXIS: u32 = 1 << 5;
 const RXIS: u32 = 1 << 4;
 /// All interrupt bits.
 const ALL: u32 = 0x7ff;
 
-/// Bytes that wait for the guest; more are refused.
+/// UARTDR (3.3.1): characters before this one were lost.
+const DR_OE: u16 = 1 << 11;
+/// UARTRSR (3.3.2): characters were lost since UARTECR was written.
+const RSR_OE: u32 = 1 << 3;
+
+/// Bytes that wait for the guest: in its receive FIFO, and behind it on the line; more are lost.
 const QUEUE: usize = 1024;
 /// Depth of the receive FIFO that the guest sees.
 const FIFO: usize = 16;
@@ -51,7 +57,13 @@ pub trait Console: Send + Sync {
 
 #[derive(Debug)]
 struct State {
-    received: VecDeque<u8>,
+    /// As UARTDR shows them: a byte, and [`DR_OE`].
+    received: VecDeque<u16>,
+    /// Bytes were lost, and no later one has been received yet.
+    overrun: bool,
+    /// Bytes that were lost.
+    lost: u64,
+    status: u32,
     raw: u32,
     mask: u32,
     control: u32,
@@ -79,6 +91,9 @@ impl State {
     fn reset() -> Self {
         Self {
             received: VecDeque::new(),
+            overrun: false,
+            lost: 0,
+            status: 0,
             raw: 0,
             mask: 0,
             control: 0x300,
@@ -96,22 +111,38 @@ impl Pl011 {
         Arc::new(Self { vm, console, interrupt, state: Mutex::new(State::reset()) })
     }
 
-    /// Offers bytes to the guest; answers how many were taken.
+    /// Bytes come in for the guest; returns how many were taken. The others are lost, which the
+    /// guest sees as an overrun.
     pub fn input(&self, bytes: &[u8]) -> usize {
         let mut state = self.state.lock();
         let taken = bytes.len().min(QUEUE.saturating_sub(state.received.len()));
-        state.received.extend(bytes.iter().take(taken));
+        for &byte in bytes.iter().take(taken) {
+            // The state of the overrun goes into the FIFO with the next character (2.4.3).
+            let lost = if core::mem::take(&mut state.overrun) { DR_OE } else { 0 };
+            state.received.push_back(u16::from(byte) | lost);
+        }
         if taken > 0 {
             state.raw |= RXIS | RTIS;
+        }
+        if taken < bytes.len() {
+            state.overrun = true;
+            state.lost = state.lost.saturating_add((bytes.len() - taken) as u64);
+            state.status |= RSR_OE;
+            state.raw |= OEIS;
         }
         self.update(&state);
         taken
     }
 
-    /// Back to the state of power-on.
+    /// How many bytes the guest has lost since it was built.
+    pub fn lost(&self) -> u64 {
+        self.state.lock().lost
+    }
+
+    /// Back to the state of power-on, but for the count of what was lost.
     pub fn reset(&self) {
         let mut state = self.state.lock();
-        *state = State::reset();
+        *state = State { lost: state.lost, ..State::reset() };
         self.update(&state);
     }
 
@@ -125,13 +156,18 @@ impl MmioDevice for Pl011 {
         let mut state = self.state.lock();
         let value = match access.offset {
             UARTDR => {
-                let byte = state.received.pop_front().unwrap_or(0);
-                if state.received.is_empty() {
-                    state.raw &= !(RXIS | RTIS);
-                    self.update(&state);
+                let data = state.received.pop_front().unwrap_or(0);
+                match state.received.len() {
+                    0 => state.raw &= !(RXIS | RTIS),
+                    // What waited on the line comes into the FIFO, as new as any input: a guest
+                    // that cleared the interrupts and then read a FIFO's depth hears of it.
+                    FIFO.. => state.raw |= RXIS | RTIS,
+                    _ => {}
                 }
-                u32::from(byte)
+                self.update(&state);
+                u32::from(data)
             }
+            UARTRSR => state.status,
             UARTFR => {
                 let waiting = state.received.len();
                 let full = if waiting >= FIFO { RXFF } else { 0 };
@@ -171,7 +207,8 @@ impl MmioDevice for Pl011 {
             UARTIFLS => state.levels = value & 0x3f,
             UARTIMSC => state.mask = value & ALL,
             UARTICR => state.raw &= !value,
-            UARTRSR => {}
+            // UARTECR: any value clears the errors (3.3.2).
+            UARTRSR => state.status = 0,
             _ => return,
         }
         self.update(&state);
@@ -225,13 +262,51 @@ mod tests {
         assert_eq!(ids, IDS.map(u64::from));
     }
 
-    #[test]
-    fn a_flood_of_input_is_bounded() {
+    fn silent() -> Arc<Pl011> {
         let vgic = Vgic::new(Version::V3, 1);
-        let uart = Pl011::new(3, Arc::new(Sink(Mutex::new(Vec::new()))), vgic.line(33));
-        assert_eq!(uart.input(&[7; 2 * QUEUE]), QUEUE);
-        assert_eq!(uart.input(b"x"), 0);
+        Pl011::new(3, Arc::new(Sink(Mutex::new(Vec::new()))), vgic.line(33))
+    }
+
+    #[test]
+    fn a_flood_of_input_is_bounded_counted_and_shown_as_an_overrun() {
+        let uart = silent();
+        assert_eq!(uart.input(&[7; QUEUE]), QUEUE);
+        assert_eq!(uart.read(at(UARTRIS)) as u32 & OEIS, 0);
+        assert_eq!(uart.input(b"xyz"), 0);
+        assert_eq!(uart.lost(), 3);
+        assert_ne!(uart.read(at(UARTRIS)) as u32 & OEIS, 0);
+        assert_eq!(uart.read(at(UARTRSR)), u64::from(RSR_OE));
+        assert_eq!(uart.read(at(UARTDR)), 7);
+        // The next character that comes says that others before it did not.
+        assert_eq!(uart.input(b"a"), 1);
+        assert_eq!(uart.input(b"b"), 0);
+        for _ in 1..QUEUE {
+            assert_eq!(uart.read(at(UARTDR)), 7);
+        }
+        assert_eq!(uart.read(at(UARTDR)), u64::from(DR_OE | u16::from(b'a')));
+        assert_eq!(uart.input(b"cd"), 2);
+        assert_eq!(uart.read(at(UARTDR)), u64::from(DR_OE | u16::from(b'c')));
+        assert_eq!(uart.read(at(UARTDR)), u64::from(b'd'));
+        uart.write(at(UARTRSR), 0);
+        uart.write(at(UARTICR), u64::from(OEIS));
+        assert_eq!(uart.read(at(UARTRSR)), 0);
+        assert_eq!(uart.read(at(UARTRIS)) as u32 & OEIS, 0);
         uart.reset();
-        assert_eq!(uart.input(b"x"), 1);
+        assert_eq!((uart.input(b"x"), uart.lost()), (1, 4));
+        assert_eq!(uart.read(at(UARTDR)), u64::from(b'x'));
+    }
+
+    /// Linux's driver, when it opens the line: clears what is pending, reads twice the FIFO's
+    /// depth, switches the interrupts on, and waits for one.
+    #[test]
+    fn input_that_waits_behind_the_fifo_interrupts_again() {
+        let uart = silent();
+        uart.input(&[7; 200]);
+        uart.write(at(UARTICR), u64::from(ALL));
+        for _ in 0..2 * FIFO {
+            uart.read(at(UARTDR));
+        }
+        uart.write(at(UARTIMSC), u64::from(RXIS | RTIS));
+        assert_eq!(uart.read(at(UARTMIS)), u64::from(RXIS | RTIS));
     }
 }

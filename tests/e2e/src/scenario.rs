@@ -59,6 +59,8 @@ pub struct Scenario {
 pub enum Driver {
     /// Two VMs, one of them attacking.
     Isolation,
+    /// More input at once than anybody takes at once.
+    Burst,
     /// The same attack with nothing in its way.
     Control,
     /// One VM works while another does whatever comes to its mind.

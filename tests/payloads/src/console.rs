@@ -12,6 +12,8 @@ const LINE_CONTROL: usize = 0x2c;
 const CONTROL: usize = 0x30;
 const TRANSMIT_FULL: u32 = 1 << 5;
 const RECEIVE_EMPTY: u32 = 1 << 4;
+/// In DATA: characters before this one were lost.
+const OVERRUN: u32 = 1 << 11;
 
 /// Where it is; QEMU's place until the device tree was read.
 static BASE: AtomicUsize = AtomicUsize::new(0x0900_0000);
@@ -57,18 +59,27 @@ macro_rules! println {
     };
 }
 
+/// A byte that has come in, and whether others before it were lost.
+pub fn received() -> Option<(u8, bool)> {
+    let base = BASE.load(Ordering::Relaxed);
+    // SAFETY: the device tree says that a PL011 is there.
+    unsafe {
+        if read32(base + FLAGS) & RECEIVE_EMPTY != 0 {
+            return None;
+        }
+        let data = read32(base + DATA);
+        Some((data as u8, data & OVERRUN != 0))
+    }
+}
+
 /// Waits for a byte. Looks a few thousand times a second, so that the emulated UART is not all
 /// that a core does.
 fn byte() -> u8 {
-    let base = BASE.load(Ordering::Relaxed);
     loop {
-        // SAFETY: the device tree says that a PL011 is there.
-        unsafe {
-            if read32(base + FLAGS) & RECEIVE_EMPTY == 0 {
-                return read32(base + DATA) as u8;
-            }
+        match received() {
+            Some((byte, _)) => return byte,
+            None => time::pause(200),
         }
-        time::pause(200);
     }
 }
 

@@ -86,6 +86,7 @@ pub const ROWS: &[Row] = &[
     row("reboots", "reboots"),
     Row { gic: Some(2), ..row("reboots-gicv2", "reboots") },
     row("walker", "walker"),
+    row("burst", "burst"),
     row("gremlin", "gremlin"),
     row("linux", "linux"),
     row("linux-gicv2", "linux-wired"),

@@ -14,20 +14,19 @@ pub(crate) fn interrupt(system: &'static System, intid: u32) {
         return faults::kicked(system, cpu::index());
     }
     match interrupts::owner_of(system.machine.board, intid) {
-        Some(Own::Uart) => console::poll(|channel, byte| input(system, channel, byte)),
+        Some(Own::Uart) => console::poll(|channel, bytes| input(system, channel, bytes)),
         Some(Own::Smmu) => faults::interrupt(system),
         None => {}
     }
 }
 
-/// A byte that came in on the wire: for the operator's prompt, or the VM whose channel it is.
-fn input(system: &'static System, channel: u8, byte: u8) {
+/// Bytes that came in on the wire: for the operator's prompt, or the VM whose channel it is.
+fn input(system: &'static System, channel: u8, bytes: &[u8]) {
     if channel == mux::LOG {
-        return prompt::key(system, byte);
+        return bytes.iter().for_each(|&byte| prompt::key(system, byte));
     }
     let Some(vm) = channel.checked_sub(mux::FIRST_VM) else { return };
     if let Some(built) = system.vms().iter().find(|built| built.vm.index() == usize::from(vm)) {
-        // What the guest does not take in time is lost, as on a real line.
-        built.vm.input(&[byte], &system.machine.gic);
+        built.vm.input(bytes, &system.machine.gic);
     }
 }

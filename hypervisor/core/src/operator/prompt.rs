@@ -260,7 +260,8 @@ impl fmt::Display for Counts<'_> {
         let faults = counts::count_of(vm.index() as u16);
         let waited = self.0.waited();
         write!(f, "interrupts {}, faults {faults}, ", vm.vgic().raised())?;
-        write!(f, "invalidations {}, {} us of waiting", waited.count, waited.micros)
+        write!(f, "invalidations {}, {} us of waiting, ", waited.count, waited.micros)?;
+        write!(f, "input lost {}", vm.lost_input())
     }
 }
 

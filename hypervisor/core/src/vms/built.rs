@@ -165,6 +165,7 @@ impl BuiltVm {
             .number("faults", counts::count_of(self.vm.index() as u16))
             .number("invalidations", waited.count.into())
             .number("sync_wait_us", waited.micros)
+            .number("input_lost", self.vm.lost_input())
             .send();
     }
 

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use arm_pl011_uart::{DataBits, Interrupts, LineConfig, Parity, StopBits, Uart};
 use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
@@ -29,7 +30,7 @@ const PL011_BYTES: u64 = 0x1000;
 const LINE: usize = 160;
 /// Ctrl-]: in plain mode, from the first VM's console to the operator's prompt and back.
 pub(crate) const ESCAPE: u8 = 0x1d;
-/// Input bytes handled at once.
+/// Input bytes handled at once; the UART's interrupt stays for the others.
 const BURST: usize = 256;
 
 /// The state of the line.
@@ -155,41 +156,79 @@ pub(crate) fn seize() {
     }
 }
 
-/// Lets the UART raise its interrupt when input arrives.
+/// Lets the UART raise its interrupt when input arrives, and for what has arrived already:
+/// the receive interrupts are not cleared here, since a FIFO that is not empty would not raise
+/// them again.
 pub(crate) fn enable_input() {
     if let Some(uart) = CONSOLE.lock().uart.as_mut() {
-        uart.clear_interrupts(Interrupts::all());
-        uart.set_interrupt_masks(Interrupts::RXI | Interrupts::RTI);
+        let receive = Interrupts::RXI | Interrupts::RTI;
+        uart.clear_interrupts(Interrupts::all() - receive);
+        uart.set_interrupt_masks(receive);
     }
 }
 
-/// Takes what has arrived and hands it out with its channel; in plain mode the
-/// input is the first VM's, and after [`ESCAPE`] the operator's. `each` runs without the lock.
-pub(crate) fn poll(mut each: impl FnMut(u8, u8)) {
-    let mut bytes = ArrayVec::<(u8, u8), BURST>::new();
+/// Takes what has arrived, [`BURST`] bytes of it, and hands it out in pieces of one channel; in
+/// plain mode the input is the first VM's, and after [`ESCAPE`] the operator's. `each` runs
+/// without the lock.
+///
+/// The UART's interrupt is never cleared by hand. Reading takes it away as far as it reads (DDI
+/// 0183, 3.3.11): below the FIFO's level the receive interrupt, with the last byte the time-out.
+/// What is left by this call keeps the line high, so that the next one comes.
+pub(crate) fn poll(mut each: impl FnMut(u8, &[u8])) {
+    let mut channels = ArrayVec::<u8, BURST>::new();
+    let mut bytes = ArrayVec::<u8, BURST>::new();
+    let mut errors = 0u32;
     {
         let mut console = CONSOLE.lock();
         let console = &mut *console;
         let Some(uart) = console.uart.as_mut() else { return };
-        uart.clear_interrupts(Interrupts::RXI | Interrupts::RTI);
         for _ in 0..BURST {
-            match uart.read_word() {
-                Ok(Some(byte)) if console.mux => bytes.extend(console.input.push(byte)),
-                Ok(Some(byte)) => {
-                    console.prompt ^= byte == ESCAPE;
-                    match console.prompt {
-                        true => bytes.push((mux::LOG, byte)),
-                        false if byte == ESCAPE => {}
-                        false => bytes.push((mux::FIRST_VM, byte)),
-                    }
-                }
+            let byte = match uart.read_word() {
+                Ok(Some(byte)) => byte,
                 Ok(None) => break,
-                // A line error costs the byte that had it.
-                Err(_) => {}
+                // A line error costs the byte that had it, an overrun those before it too.
+                Err(_) => {
+                    errors += 1;
+                    continue;
+                }
+            };
+            let input = if console.mux {
+                console.input.push(byte)
+            } else {
+                console.prompt ^= byte == ESCAPE;
+                match console.prompt {
+                    true => Some((mux::LOG, byte)),
+                    false if byte == ESCAPE => None,
+                    false => Some((mux::FIRST_VM, byte)),
+                }
+            };
+            if let Some((channel, byte)) = input {
+                channels.push(channel);
+                bytes.push(byte);
             }
         }
     }
-    bytes.into_iter().for_each(|(channel, byte)| each(channel, byte));
+    tell_errors(errors);
+    let mut rest = bytes.as_slice();
+    for run in channels.chunk_by(|left, right| left == right) {
+        let Some((piece, next)) = rest.split_at_checked(run.len()) else { return };
+        run.first().into_iter().for_each(|&channel| each(channel, piece));
+        rest = next;
+    }
+}
+
+/// Says that input was lost on the wire. A line that nothing is connected to makes errors without
+/// end: told of each time that their number has doubled.
+fn tell_errors(more: u32) {
+    static ERRORS: AtomicU32 = AtomicU32::new(0);
+    if more > 0 {
+        let before = ERRORS.load(Ordering::Relaxed);
+        let now = before.saturating_add(more);
+        ERRORS.store(now, Ordering::Relaxed);
+        if before.checked_ilog2() != now.checked_ilog2() {
+            log::warn!("UART: {now} line errors and overruns so far: some input is lost");
+        }
+    }
 }
 
 impl Console {

@@ -8,7 +8,8 @@ use anyhow::Result;
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
 use crate::drive::{
-    control, gremlin, honest, isolation, linux, reassign, reboots, restart, states, sva, two_linux,
+    burst, control, gremlin, honest, isolation, linux, reassign, reboots, restart, states, sva,
+    two_linux,
 };
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
@@ -68,6 +69,7 @@ pub fn run(job: &Job, screen: Box<dyn Screen>) -> Outcome {
 fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()> {
     match job.scenario.driver {
         Driver::Isolation => isolation::drive(job, session, checks),
+        Driver::Burst => burst::drive(job, session, checks),
         Driver::Control => control::drive(job, session, checks),
         Driver::Gremlin => gremlin::drive(job, session, checks),
         Driver::Honest => honest::drive(job, session, checks),

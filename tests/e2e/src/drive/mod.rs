@@ -2,6 +2,7 @@
 
 mod attack;
 mod beats;
+mod burst;
 mod control;
 mod disk;
 mod gremlin;
