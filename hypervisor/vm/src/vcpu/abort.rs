@@ -4,7 +4,7 @@ use palisade_hal::{
     guest::{Exit, GuestContext},
 };
 
-use super::inject;
+use super::{inject, skip::skip};
 use crate::{Vm, mmio::Width};
 
 /// ESR_EL2.ISS of a data abort (DDI 0487, D24.2.37).
@@ -36,12 +36,10 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
     let unmapped = esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
     if unmapped && esr & CM != 0 {
         // Cache maintenance of what is not there does nothing.
-        context.elr = context.elr.wrapping_add(4);
-        return;
+        return skip(context, esr);
     }
     if unmapped && esr & ISV != 0 && emulate(vm, vcpu, context, esr, at, write) {
-        context.elr = context.elr.wrapping_add(4);
-        return;
+        return skip(context, esr);
     }
     let what = if write { "store to" } else { "load from" };
     vm.complain(|| {

@@ -4,7 +4,7 @@ use palisade_hal::{
     guest::{Exit, GuestContext},
 };
 
-use super::{abort, host::Host, host::Outcome, inject, irq};
+use super::{abort, host::Host, host::Outcome, inject, irq, skip};
 use crate::{
     Vm,
     hypercall::Service,
@@ -45,7 +45,7 @@ pub fn synchronous(
     let iss = exit.esr & 0x1ff_ffff;
     match exit.esr >> 26 & 0x3f {
         class::WFX => {
-            skip(context);
+            skip::skip(context, exit.esr);
             // WFI (bit 0 clear): until something is pending on this core. WFE: go on.
             if iss & 1 == 0 {
                 cpu::wfi();
@@ -55,15 +55,17 @@ pub fn synchronous(
         class::SMC => {
             // The firmware is not the guest's; the trap is before the instruction.
             context.set(0, error::NOT_SUPPORTED as u64);
-            skip(context);
+            skip::skip(context, exit.esr);
         }
-        class::SYSREG => sysreg(vm, vcpu, context, iss as u32),
+        class::SYSREG => sysreg(vm, vcpu, context, exit.esr),
         class::DATA_ABORT => abort::data(vm, vcpu, context, exit),
         class::INSTRUCTION_ABORT => {
             if !abort::instruction(vm, vcpu, context, exit) {
                 return Next::End(Outcome::Crashed);
             }
         }
+        // Only AArch32 has instructions that trap although they do nothing.
+        _ if !skip::passes(context, exit.esr) => skip::skip(context, exit.esr),
         other => {
             vm.complain(|| {
                 log::warn!(
@@ -76,10 +78,6 @@ pub fn synchronous(
         }
     }
     Next::Continue
-}
-
-fn skip(context: &mut GuestContext) {
-    context.elr = context.elr.wrapping_add(4);
 }
 
 fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Next {
@@ -128,8 +126,8 @@ fn suspend(vm: &Vm, vcpu: usize, host: &impl Host) {
     }
 }
 
-fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, iss: u32) {
-    let access = SysregAccess::decode(iss);
+fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64) {
+    let access = SysregAccess::decode((esr & 0x1ff_ffff) as u32);
     match (access.treatment(), access.read) {
         (Treatment::Value(value), true) => context.set(access.rt, value),
         (Treatment::Value(_), false) => {}
@@ -165,5 +163,5 @@ fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, iss: u32) {
             return;
         }
     }
-    skip(context);
+    skip::skip(context, esr);
 }

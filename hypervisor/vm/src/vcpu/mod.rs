@@ -11,6 +11,7 @@ mod irq;
 #[cfg(test)]
 mod reset_tests;
 mod run;
+mod skip;
 #[cfg(test)]
 mod tests;
 
