@@ -65,6 +65,16 @@ impl MmioBus {
             .then_some((&*region.device, Access { vcpu, offset, width }))
     }
 
+    /// Whether a device has a register at `at`.
+    pub fn is_device(&self, at: Ipa) -> bool {
+        self.holds(at, Width::Bits8)
+    }
+
+    /// Whether a device takes an access of this width at `at`: all of it, aligned.
+    pub fn holds(&self, at: Ipa, width: Width) -> bool {
+        self.find(0, at, width).is_some()
+    }
+
     /// A load; None when no device answers there.
     pub fn read(&self, vcpu: usize, at: Ipa, width: Width) -> Option<u64> {
         let (device, access) = self.find(vcpu, at, width)?;

@@ -4,7 +4,7 @@ use palisade_hal::{
     guest::{Exit, GuestContext},
 };
 
-use super::{inject, skip::skip};
+use super::{emulate, inject, skip::skip};
 use crate::{Vm, mmio::Width};
 
 /// ESR_EL2.ISS of a data abort (DDI 0487, D24.2.37).
@@ -17,6 +17,7 @@ const WNR: u64 = 1 << 6;
 /// Fault status, and the two kinds for which HPFAR_EL2 is always valid.
 const STATUS: u64 = 0x3f;
 const TRANSLATION: u64 = 0x04;
+const PERMISSION: u64 = 0x0c;
 
 /// The address that stage 2 was asked for (HPFAR_EL2.FIPA, D24.2.65).
 pub fn address(exit: &Exit) -> Ipa {
@@ -28,7 +29,8 @@ const fn walk_level(esr: u64) -> Option<u64> {
     if esr & S1PTW != 0 { Some(esr & 3) } else { None }
 }
 
-/// A load or store. Answers it from a device, or as nothing there.
+/// A load or store. Carried out by a device, or an abort: there is nothing, or it cannot be
+/// carried out, and the log says which.
 pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
     let esr = exit.esr;
     let write = esr & WNR != 0;
@@ -38,13 +40,27 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
         // Cache maintenance of what is not there does nothing.
         return skip(context, esr);
     }
-    if unmapped && esr & ISV != 0 && emulate(vm, vcpu, context, esr, at, write) {
+    if unmapped && esr & ISV != 0 && by_syndrome(vm, vcpu, context, esr, at, write) {
         return skip(context, esr);
     }
+    if unmapped && esr & ISV == 0 && vm.bus().is_device(at) {
+        match emulate::emulate(vm, vcpu, context, exit, at, write) {
+            Ok(()) => return skip(context, esr),
+            Err(why) => {
+                refused(vm, vcpu, context, at, write, &why);
+                return inject::data_abort(context, exit.far, write, None);
+            }
+        }
+    }
     let what = if write { "store to" } else { "load from" };
+    let why = match esr & STATUS & !3 {
+        PERMISSION => "not allowed",
+        TRANSLATION if vm.bus().is_device(at) => "misaligned, or reaches past the device",
+        _ => "nothing there",
+    };
     vm.complain(|| {
         log::warn!(
-            "[{}] vCPU {vcpu}: {what} {at} at PC {:#x}: nothing there (syndrome {esr:#x})",
+            "[{}] vCPU {vcpu}: {what} {at} at PC {:#x}: {why} (syndrome {esr:#x})",
             vm.name(),
             context.elr
         )
@@ -52,7 +68,27 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
     inject::data_abort(context, exit.far, write, walk_level(esr));
 }
 
-fn emulate(
+/// Says that a device is there, and why the access does not reach it.
+#[cold]
+fn refused(
+    vm: &Vm,
+    vcpu: usize,
+    context: &GuestContext,
+    at: Ipa,
+    write: bool,
+    why: &emulate::NotEmulated,
+) {
+    let what = if write { "store to" } else { "load from" };
+    vm.complain(|| {
+        log::warn!(
+            "[{}] vCPU {vcpu}: {what} device register {at} at PC {:#x}: not emulated: {why}",
+            vm.name(),
+            context.elr
+        )
+    });
+}
+
+fn by_syndrome(
     vm: &Vm,
     vcpu: usize,
     context: &mut GuestContext,
@@ -70,28 +106,18 @@ fn emulate(
     if write {
         return vm.bus().write(vcpu, at, width, context.get(register));
     }
-    let Some(mut value) = vm.bus().read(vcpu, at, width) else { return false };
-    if esr & SSE != 0 {
-        let unused = 64 - 8 * width.bytes() as u32;
-        value = ((value << unused) as i64 >> unused) as u64;
-    }
-    if esr & SF == 0 {
-        value &= 0xffff_ffff;
-    }
-    context.set(register, value);
+    let Some(value) = vm.bus().read(vcpu, at, width) else { return false };
+    context.set(register, emulate::loaded(value, width, esr & SSE != 0, esr & SF != 0));
     true
 }
 
 /// An instruction fetch. Answers whether the guest can go on.
 pub fn instruction(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) -> bool {
     let at = address(exit);
+    let what = if vm.bus().is_device(at) { "a device" } else { "nothing there" };
     let vectors = palisade_hal::guest::read_el1(palisade_hal::guest::El1::Vbar);
     vm.complain(|| {
-        log::warn!(
-            "[{}] vCPU {vcpu}: fetch from {at} at PC {:#x}: nothing there",
-            vm.name(),
-            context.elr
-        )
+        log::warn!("[{}] vCPU {vcpu}: fetch from {at} at PC {:#x}: {what}", vm.name(), context.elr)
     });
     // Its own exception vectors are not there: it would take this abort for ever.
     if context.elr.wrapping_sub(vectors) < inject::VECTORS {

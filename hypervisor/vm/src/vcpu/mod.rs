@@ -4,6 +4,12 @@
 //! into its controller, the rest to the hypervisor), the exit is answered, other vCPUs are
 //! kicked, the list registers filled, and the guest entered again.
 mod abort;
+mod decode;
+#[cfg(test)]
+mod decode_tests;
+mod emulate;
+#[cfg(test)]
+mod emulate_tests;
 mod exit;
 mod host;
 mod inject;

@@ -100,7 +100,7 @@ pub(super) fn machine(vcpus: usize) -> Machine {
     Machine { vm, sink, _arena: arena }
 }
 
-fn sync(class: u64, iss: u64) -> Exit {
+pub(super) fn sync(class: u64, iss: u64) -> Exit {
     Exit { kind: ExitKind::Sync, esr: class << 26 | 1 << 25 | iss, far: 0, hpfar: 0 }
 }
 
