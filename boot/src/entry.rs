@@ -73,8 +73,6 @@ const SCTLR: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
 /// `HCR_EL2` (D19.2.48) while no guest runs: RW, and AMO, IMO, FMO, so that
 /// interrupts belong to EL2. E2H stays clear.
 const HCR: u64 = 1 << 31 | 0b111 << 3;
-/// `CPTR_EL2` (D19.2.33): RES1 bits; SVE and SME trap, floating point does not.
-const CPTR: u64 = 0x33ff;
 
 // x19 entry ticks, x20 device tree, x21 exception level.
 global_asm!(
@@ -174,7 +172,17 @@ global_asm!(
     "__palisade_mmu_on:",
     "    ldp x1, x2, [x0]",
     "    ldp x3, x4, [x0, #16]",
-    "    msr mair_el2, x1",
+    // What else bears upon our own translation: attributes that somebody defined, and the second
+    // control registers where ID_AA64MMFR3_EL1 (TCRX, SCTLRX) has them.
+    "    msr amair_el2, xzr",
+    "    mrs x5, S3_0_C0_C7_3",
+    "    tst x5, #0xf",
+    "    b.eq 6f",
+    "    msr S3_4_C2_C0_3, xzr",
+    "6:  tst x5, #0xf0",
+    "    b.eq 7f",
+    "    msr S3_4_C1_C0_3, xzr",
+    "7:  msr mair_el2, x1",
     "    msr tcr_el2, x2",
     "    msr ttbr0_el2, x3",
     "    dsb sy",
@@ -256,27 +264,21 @@ extern "C" fn early(dtb: u64) {
 /// before anything else runs.
 fn init_core(words: *const area::Words) {
     // SAFETY: EL2's own controls: vectors, per-core pointer, traps as
-    // described at the constants; no stage 2 is in force and no guest runs.
+    // described at the constant; no stage 2 is in force and no guest runs.
     unsafe {
         asm!(
             "msr vbar_el2, {vbar}",
             "msr tpidr_el2, {words}",
             "msr hcr_el2, {hcr}",
-            "msr cptr_el2, {cptr}",
-            "msr hstr_el2, xzr",
             "msr vttbr_el2, xzr",
-            "msr cntvoff_el2, xzr",
-            "msr cnthctl_el2, {cnthctl}",
-            "msr cnthp_ctl_el2, xzr",
             "isb",
             vbar = in(reg) vectors::base(),
             words = in(reg) words,
             hcr = in(reg) HCR,
-            cptr = in(reg) CPTR,
-            cnthctl = in(reg) 0b11u64,
             options(nostack),
         );
     }
+    palisade_hal::controls::init_core();
 }
 
 extern "C" fn primary(dtb: u64, entry_ticks: u64) -> ! {

@@ -108,6 +108,8 @@ pub mod hcr {
     pub const TID1: u64 = 1 << 16;
     /// ID registers of group 3 (ID_*_EL1) trap.
     pub const TID3: u64 = 1 << 18;
+    /// A guest's table walk that meets Device memory faults.
+    pub const PTW: u64 = 1 << 2;
     /// SMC traps.
     pub const TSC: u64 = 1 << 19;
     /// Implementation-defined registers trap.
@@ -126,31 +128,8 @@ pub mod hcr {
     pub const APK: u64 = 1 << 40;
     /// Pointer-authentication instructions do not trap.
     pub const API: u64 = 1 << 41;
-}
-
-/// What traps beside HCR_EL2.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Traps {
-    /// CPTR_EL2.
-    pub cptr: u64,
-    /// MDCR_EL2.
-    pub mdcr: u64,
-    /// HSTR_EL2.
-    pub hstr: u64,
-    /// CNTHCTL_EL2: bit 0 EL1PCTEN, bit 1 EL1PCEN (1 = no trap).
-    pub cnthctl: u64,
-}
-
-impl Default for Traps {
-    /// SVE, SME, PMU, profiling and trace trap; floating point, both timers and the debug
-    /// registers, which belong to the vCPU that owns the core, do not. Debug exceptions are EL1's
-    /// (TDE off), so that nothing the guest sets in them happens at EL2.
-    fn default() -> Self {
-        // CPTR: RES1 bits with TZ and TSM, TTA. MDCR: TPMCR, TPM, TDRA, TPMS, TTRF; HPMN 0 (the
-        // counters are EL2's).
-        let mdcr = 0b11 << 5 | 1 << 11 | 1 << 14 | 1 << 19;
-        Self { cptr: 0x33ff | 1 << 20, mdcr, hstr: 0, cnthctl: 0b11 }
-    }
+    /// GMID_EL1 traps.
+    pub const TID5: u64 = 1 << 58;
 }
 
 /// Registers of EL1 and of its timers that live in the hardware while the vCPU

@@ -14,6 +14,7 @@ extern crate std;
 
 mod addr;
 mod context;
+pub mod controls;
 mod env;
 mod id;
 pub mod lock;
@@ -43,6 +44,6 @@ pub mod mmio {
 
 /// Guests: the world switch, what they see of the core, the virtual GIC CPU interface.
 pub mod guest {
-    pub use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2, Traps, hcr};
+    pub use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2, hcr};
     pub use crate::twin::guest::*;
 }

@@ -35,3 +35,22 @@ fn reset_clears_what_a_guest_left() {
     assert_eq!(guest::read_el1(El1::Vbar), 0);
     assert_eq!(guest::read_el1(El1::Sctlr) & 1, 0);
 }
+
+#[test]
+fn reset_leaves_no_key_and_no_syndrome_where_there_are_any() {
+    fake::clear();
+    guest::reset_el1();
+    let resets = || (fake::controls().keys_reset, fake::controls().syndromes_reset);
+    assert_eq!(resets(), (0, 0));
+    // Each algorithm by itself: APA, API, GPA, GPI, GPA3, APA3.
+    let kinds = [(6, 1, 4), (6, 1, 8), (6, 1, 24), (6, 1, 28), (6, 2, 8), (6, 2, 12)];
+    for (count, (crm, op2, shift)) in (1..).zip(kinds) {
+        fake::set_id_register(crm, op2, 1 << shift);
+        guest::reset_el1();
+        assert_eq!(resets(), (count, 0));
+        fake::set_id_register(crm, op2, 0);
+    }
+    fake::set_id_register(4, 0, 1 << 28);
+    guest::reset_el1();
+    assert_eq!(resets(), (6, 1));
+}

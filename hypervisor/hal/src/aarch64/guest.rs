@@ -3,7 +3,8 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2, Traps};
+use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2};
+use crate::controls::{has_pointer_authentication, has_ras};
 
 // The vectors (boot) branch to __palisade_guest_exit with the guest's x0 and x1
 // on the stack and x1 = the ExitKind. The stack is where `enter` left it:
@@ -160,16 +161,6 @@ pub fn hcr() -> u64 {
     read!("hcr_el2")
 }
 
-/// Sets what traps beside HCR_EL2.
-pub fn set_traps(traps: Traps) {
-    write!(
-        "cptr_el2" = traps.cptr,
-        "mdcr_el2" = traps.mdcr,
-        "hstr_el2" = traps.hstr,
-        "cnthctl_el2" = traps.cnthctl,
-    );
-}
-
 /// Sets what the guest reads as MPIDR_EL1 (bit 31 is added) and, as MIDR_EL1, the core's own.
 pub fn set_identity(affinity: u64) {
     let midr = read!("midr_el1");
@@ -181,14 +172,21 @@ pub fn set_virtual_offset(ticks: u64) {
     write!("cntvoff_el2" = ticks);
 }
 
-/// Puts EL1, EL0, their timers and the floating-point registers of this core
-/// into the state in which a vCPU starts: MMU off, all else 0.
+/// TCR_EL1.EPD0 and EPD1: no walk of stage 1.
+pub(super) const NO_WALKS: u64 = 1 << 7 | 1 << 23;
+
+/// Puts EL1, EL0, their timers, pointer-authentication keys and the floating-point registers of
+/// this core into the state in which a vCPU starts: MMU off, all else 0.
+///
+/// First of all no walk of stage 1 is possible any more: between two writes below the registers
+/// belong to no guest, and a core with erratum 1319367 (Cortex-A72; 1319537 on A57, 1530923 on
+/// A55, 1165522 on A76) may fill its TLB from them by an AT instruction that it only speculates.
 pub fn reset_el1() {
+    write!("tcr_el1" = NO_WALKS);
     // SCTLR_EL1 (D24.2.130): the RES1 bits of v8.0.
     write!(
         "sctlr_el1" = 0x30d0_0800u64,
         "cpacr_el1" = 0u64,
-        "tcr_el1" = 0u64,
         "ttbr0_el1" = 0u64,
         "ttbr1_el1" = 0u64,
         "mair_el1" = 0u64,
@@ -215,6 +213,12 @@ pub fn reset_el1() {
         "cntp_ctl_el0" = 0u64,
         "cntp_cval_el0" = 0u64,
     );
+    write!("tcr_el1" = 0u64);
+    reset_keys();
+    if has_ras() {
+        // VSESR_EL2 and VDISR_EL2: a guest reads the latter as DISR_EL1.
+        write!("S3_4_C5_C2_3" = 0u64, "S3_4_C12_C1_1" = 0u64);
+    }
     reset_debug();
     // SAFETY: CPTR_EL2.TFP is clear; the hypervisor keeps nothing in these registers.
     unsafe { __palisade_zero_fp() };
@@ -233,6 +237,25 @@ macro_rules! points {
             _ => {}
         }
     };
+}
+
+/// The five keys of pointer authentication, which would go from one guest to the next.
+fn reset_keys() {
+    if has_pointer_authentication() {
+        // APIA, APIB, APDA, APDB, APGA, each Lo and Hi.
+        write!(
+            "S3_0_C2_C1_0" = 0u64,
+            "S3_0_C2_C1_1" = 0u64,
+            "S3_0_C2_C1_2" = 0u64,
+            "S3_0_C2_C1_3" = 0u64,
+            "S3_0_C2_C2_0" = 0u64,
+            "S3_0_C2_C2_1" = 0u64,
+            "S3_0_C2_C2_2" = 0u64,
+            "S3_0_C2_C2_3" = 0u64,
+            "S3_0_C2_C3_0" = 0u64,
+            "S3_0_C2_C3_1" = 0u64,
+        );
+    }
 }
 
 /// Breakpoints and watchpoints off, the OS lock closed: as a core comes out of reset.

@@ -2,6 +2,7 @@
 
 pub mod barrier;
 pub mod cache;
+pub(crate) mod controls;
 pub mod copy;
 pub mod cpu;
 pub mod gic;

@@ -6,7 +6,8 @@ use std::boxed::Box;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::context::{El1, Exit, GuestContext, Ich, Stage2, Traps};
+use crate::context::{El1, Exit, GuestContext, Ich, Stage2};
+use crate::controls::{has_pointer_authentication, has_ras};
 
 /// One run of a scripted guest.
 pub type Step = Box<dyn FnOnce(&mut GuestContext) -> Exit>;
@@ -33,14 +34,16 @@ pub struct Controls {
     pub stage2: Stage2,
     /// HCR_EL2.
     pub hcr: u64,
-    /// The other traps.
-    pub traps: Traps,
     /// VMPIDR_EL2.
     pub vmpidr: u64,
     /// CNTVOFF_EL2.
     pub cntvoff: u64,
     /// How often EL1 was reset.
     pub resets: u32,
+    /// How often its pointer-authentication keys were, where the core has them.
+    pub keys_reset: u32,
+    /// How often the syndromes of virtual SErrors were, where the core has them.
+    pub syndromes_reset: u32,
 }
 
 /// Appends a step to this thread's script.
@@ -108,11 +111,6 @@ pub fn hcr() -> u64 {
     CONTROLS.get().hcr
 }
 
-/// Sets what traps beside HCR_EL2.
-pub fn set_traps(traps: Traps) {
-    change(|controls| controls.traps = traps);
-}
-
 /// Sets what the guest reads as MPIDR_EL1 (bit 31 is added).
 pub fn set_identity(affinity: u64) {
     change(|controls| controls.vmpidr = affinity | 1 << 31);
@@ -129,7 +127,11 @@ pub fn reset_el1() {
         core.el1.clear();
         core.el1.insert(El1::Sctlr, 0x30d0_0800);
     });
-    change(|controls| controls.resets += 1);
+    change(|controls| {
+        controls.resets += 1;
+        controls.keys_reset += u32::from(has_pointer_authentication());
+        controls.syndromes_reset += u32::from(has_ras());
+    });
 }
 
 /// Reads a register of EL1 or its timers; 0 unless written.

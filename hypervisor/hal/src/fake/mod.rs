@@ -10,6 +10,7 @@ mod observer;
 
 pub mod barrier;
 pub mod cache;
+pub mod controls;
 pub mod copy;
 pub mod cpu;
 pub mod gic;

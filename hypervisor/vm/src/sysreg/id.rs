@@ -37,6 +37,10 @@ pub fn id_register(crm: u8, op2: u8, own: u64, features: Features) -> u64 {
         // interface for AArch32 (ID_PFR1.GIC 31:28; ID_DFR0 all 0).
         (1, 2) => 0,
         (1, 1) => keep(own, &[0, 4, 8, 16]),
+        // ID_PFR0, ID_PFR2, ID_DFR1: no RAS (31:28; fraction 11:8), AMU (23:20), PMU.
+        (1, 0) => with(with(own, 28, 0), 20, 0),
+        (3, 4) => with(own, 8, 0),
+        (3, 5) => 0,
         (1..=3, _) => own,
         (4, 0) => pfr0(own, features),
         // ID_AA64PFR1: BT, SSBS. No MTE, SME, RAS fraction.
@@ -115,6 +119,49 @@ mod tests {
         assert_eq!(dfr0, 0x10b0_1006, "no PMU, trace or profiling");
         assert_eq!(id_register(4, 4, !0, V3), 0, "no SVE");
         assert_eq!(id_register(1, 2, 0x0301_0066, V3), 0, "nor for AArch32");
+        assert_eq!(id_register(3, 5, 0x11, V3), 0, "nor its second register");
+        assert_eq!(id_register(1, 0, !0, V3) & 0xf0f0_0000, 0, "RAS and AMU for AArch32");
+        assert_eq!(id_register(3, 4, !0, V3) & 0xf00, 0, "RAS fraction");
+    }
+
+    /// Each of these would need state or traps that are not here: the controls of EL2 have them
+    /// off, so that naming one to a guest would be a lie.
+    #[test]
+    fn what_the_controls_switch_off_is_not_named() {
+        for (crm, op2, shift, name) in [
+            (4, 0, 28, "RAS"),
+            (4, 0, 32, "SVE"),
+            (4, 0, 40, "MPAM"),
+            (4, 0, 44, "AMU"),
+            (4, 1, 8, "MTE"),
+            (4, 1, 16, "MPAM fraction"),
+            (4, 1, 24, "SME"),
+            (4, 1, 32, "CSV2 fraction"),
+            (4, 1, 36, "NMI"),
+            (4, 1, 44, "GCS"),
+            (5, 0, 4, "trace"),
+            (5, 0, 8, "PMU"),
+            (5, 0, 32, "SPE"),
+            (5, 0, 40, "trace filter"),
+            (5, 0, 44, "trace buffer"),
+            (5, 0, 52, "branch record"),
+            (5, 1, 32, "system PMU"),
+            (6, 0, 24, "TME"),
+            (6, 1, 60, "LS64"),
+            (6, 2, 16, "MOPS"),
+            (7, 0, 56, "FGT"),
+            (7, 0, 60, "ECV"),
+            (7, 1, 8, "VHE"),
+            (7, 1, 16, "LOR"),
+            (7, 1, 40, "HCX"),
+            (7, 2, 24, "NV"),
+            (7, 3, 0, "TCR2"),
+            (7, 3, 4, "SCTLR2"),
+            (7, 3, 8, "S1PIE"),
+        ] {
+            assert_eq!(id_register(crm, op2, !0, V3) >> shift & 0xf, 0, "{name}");
+        }
+        assert_eq!(id_register(4, 0, 2 << 56, V3) >> 56 & 0xf, 1, "CSV2_2 has SCXTNUM");
     }
 
     #[test]

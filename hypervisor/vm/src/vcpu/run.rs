@@ -2,7 +2,7 @@
 use palisade_gic::Gic;
 use palisade_hal::{
     cache, cpu,
-    guest::{self, ExitKind, GuestContext, Stage2, Traps, hcr},
+    guest::{self, ExitKind, GuestContext, Stage2, hcr},
 };
 
 use super::{
@@ -13,8 +13,12 @@ use super::{
 use crate::{Vm, psci::affinity};
 
 /// HCR_EL2 while a guest runs: stage 2, its interrupts and SErrors here, no SMC, no register
-/// group 3 or implementation-defined register without asking.
+/// group 3 or implementation-defined register without asking, no memory tags. A walk of its tables
+/// must not reach a device's registers: neither by its own accesses nor by an AT made here.
+/// What traps beside, each core has set since it started: [`palisade_hal::controls`].
 const HCR: u64 = hcr::VM
+    | hcr::PTW
+    | hcr::TID5
     | hcr::SWIO
     | hcr::AMO
     | hcr::IMO
@@ -84,8 +88,9 @@ fn prepare(vm: &Vm, vcpu: usize, host: &impl Host) {
     guest::set_identity(affinity(vcpu));
     guest::set_virtual_offset(0);
     guest::set_stage2(vm.memory().stage2());
-    guest::set_traps(Traps::default());
     guest::set_hcr(HCR);
+    // The last step before the guest's first instruction: whatever a speculated translation made
+    // of the registers on their way here (erratum 1319367 and its kin) is forgotten with the rest.
     // Out of reset the TLBs hold anything (DDI 0487, D8.17), and the instruction caches may hold
     // what lay in the guest's RAM before it did.
     vm.memory().forget_translations();
