@@ -4,6 +4,7 @@
 use core::arch::asm;
 
 use super::barrier;
+use super::guest::NO_WALKS;
 use crate::{Ipa, PhysAddr, Vmid};
 
 /// The value of VTTBR_EL2 (DDI 0487, D24.2.190): VMID in bits 63:48, BADDR below.
@@ -12,17 +13,32 @@ pub const fn vttbr(vmid: Vmid, root: PhysAddr) -> u64 {
 }
 
 /// Runs `body` with VTTBR_EL2 = `value`, since TLBI instructions act on the current VMID.
+///
+/// Where that is another VM's, its VMID and stage 2 meet the stage 1 of the guest whose vCPU is on
+/// this core. A core with erratum 1319367 (Cortex-A72; 1319537 on A57, 1530923 on A55, 1165522 on
+/// A76) may then speculate an AT instruction and keep what it walked, under the wrong VMID. So
+/// walks of stage 1 are off meanwhile (TCR_EL1.EPD0, EPD1), each step behind its own ISB.
 fn with_vttbr(value: u64, body: impl FnOnce()) {
-    let old: u64;
-    // SAFETY: no EL1 code runs between the two writes, and EL2's own translation
-    // does not use VTTBR_EL2.
+    let (old, tcr): (u64, u64);
+    // SAFETY: reads two registers.
     unsafe {
-        asm!("mrs {0}, vttbr_el2", "msr vttbr_el2, {1}", "isb", out(reg) old, in(reg) value,
+        asm!("mrs {}, vttbr_el2", "mrs {}, tcr_el1", out(reg) old, out(reg) tcr,
             options(nostack, preserves_flags));
+    }
+    if old == value {
+        return body();
+    }
+    // SAFETY: no EL1 code runs before both are put back, and EL2's own translation uses neither.
+    unsafe {
+        asm!("msr tcr_el1, {1}", "isb", "msr vttbr_el2, {0}", "isb", in(reg) value,
+            in(reg) tcr | NO_WALKS, options(nostack, preserves_flags));
     }
     body();
     // SAFETY: puts back what was there.
-    unsafe { asm!("msr vttbr_el2, {}", "isb", in(reg) old, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("msr vttbr_el2, {0}", "isb", "msr tcr_el1, {1}", "isb", in(reg) old, in(reg) tcr,
+            options(nostack, preserves_flags));
+    }
 }
 
 /// Forgets every translation, stage 1 and 2, of `vmid`: TLBI VMALLS12E1IS.
