@@ -67,6 +67,7 @@ pub fn run(dtb: usize, main: fn(&crate::platform::Platform<'_>)) -> ! {
 /// How many exceptions were stepped over; counted only while that is wanted.
 static STEPPED: AtomicU64 = AtomicU64::new(0);
 static STEP_OVER: AtomicBool = AtomicBool::new(false);
+static SYNDROME: AtomicU64 = AtomicU64::new(0);
 
 /// From now on an instruction that faults is stepped over.
 pub fn step_over_faults() {
@@ -83,11 +84,17 @@ pub fn stepped() -> u64 {
     STEPPED.load(Ordering::Relaxed)
 }
 
+/// ESR_EL1 of the last of them.
+pub fn syndrome() -> u64 {
+    SYNDROME.load(Ordering::Relaxed)
+}
+
 /// An exception: stepped over where the payload wants that, else said, and the end.
 #[unsafe(no_mangle)]
 extern "C" fn payload_fault(esr: u64, elr: u64, far: u64) -> u64 {
     if STEP_OVER.load(Ordering::Relaxed) {
         STEPPED.fetch_add(1, Ordering::Relaxed);
+        SYNDROME.store(esr, Ordering::Relaxed);
         return elr.wrapping_add(4);
     }
     crate::println!("fault esr={esr:#x} elr={elr:#x} far={far:#x}");
