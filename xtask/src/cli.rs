@@ -59,7 +59,7 @@ impl Board {
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
     /// A scenario's name in tests/scenarios, or a TOML file
-    #[arg(conflicts_with_all = ["bundle", "kernel"])]
+    #[arg(conflicts_with_all = ["bundle", "kernel", "guest_firmware"])]
     pub scenario: Option<String>,
     /// The board
     #[arg(long, value_enum, default_value = "qemu-virt")]
@@ -80,22 +80,26 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub bundle: Option<PathBuf>,
     /// Boot this arm64 kernel or flat image as the only guest
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", group = "guest")]
     pub kernel: Option<PathBuf>,
+    /// Boot this firmware as the only guest: it starts in flash at address 0, its variables can be
+    /// written, and the device tree is at the start of RAM; debian:u-boot and debian:edk2 are fetched
+    #[arg(long, value_name = "FILE", group = "guest", conflicts_with = "bundle")]
+    pub guest_firmware: Option<PathBuf>,
     /// The guest's initrd
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// The guest's command line
-    #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", requires = "guest", allow_hyphen_values = true)]
     pub append: Option<String>,
     /// The guest's vCPUs
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "kernel")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest")]
     pub vcpus: u32,
     /// The guest's memory
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", requires = "kernel")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", requires = "guest")]
     pub memory: String,
     /// A device for the guest: where the guest sees it, and what QEMU makes
-    #[arg(long, value_name = "BDF=QEMU-DEVICE", requires = "kernel")]
+    #[arg(long, value_name = "BDF=QEMU-DEVICE", requires = "guest")]
     pub device: Vec<String>,
     /// The machine's GIC
     #[arg(long, value_name = "2|3", value_parser = clap::value_parser!(u8).range(2..=3))]

@@ -93,11 +93,17 @@ impl Images for Payloads<'_> {
     }
 
     fn debian(&mut self, name: &str) -> Result<PathBuf> {
+        if let Some(firmware) = debian::firmware(name)? {
+            return Ok(firmware);
+        }
         let files = debian::files()?;
         match name {
             "kernel" => Ok(files.kernel),
             "initramfs" => debian::initramfs(self.workspace, &files),
-            _ => bail!("there is no {name:?}; there are debian:kernel and debian:initramfs"),
+            _ => bail!(
+                "there is no {name:?}; there are debian:kernel, debian:initramfs, \
+                       debian:u-boot and debian:edk2"
+            ),
         }
     }
 }

@@ -83,6 +83,9 @@ pub enum Problem<'a> {
     /// A manifest of another version, or something else.
     #[error("not a manifest of version 1")]
     Version,
+    /// Firmware does not look for it.
+    #[error("firmware does not look for one: give either")]
+    WithFirmware,
     /// Missing.
     #[error("missing")]
     Missing,

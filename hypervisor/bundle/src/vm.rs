@@ -46,6 +46,8 @@ pub struct Vm<'a> {
     pub kernel: File<'a>,
     /// The initrd.
     pub initrd: Option<File<'a>>,
+    /// The kernel is firmware: it starts in flash at address 0.
+    pub firmware: bool,
     /// The command line, empty where there is none.
     pub bootargs: &'a str,
     /// The operator said in so many words that its devices' DMA need not be isolated.
@@ -115,6 +117,7 @@ struct Draft<'a> {
     memory: Option<u64>,
     kernel: Option<File<'a>>,
     initrd: Option<File<'a>>,
+    firmware: bool,
     bootargs: &'a str,
     no_dma_isolation: bool,
     readonly: ArrayVec<ReadOnly, MAX_READONLY>,
@@ -147,6 +150,7 @@ pub(crate) fn read<'a>(
         memory: draft.memory.ok_or_else(missing("memory"))?,
         kernel: draft.kernel.ok_or_else(missing("kernel"))?,
         initrd: draft.initrd,
+        firmware: draft.firmware,
         bootargs: draft.bootargs,
         no_dma_isolation: draft.no_dma_isolation,
         readonly: draft.readonly,
@@ -188,6 +192,8 @@ fn property<'a>(
         }
         "kernel" => draft.kernel = Some(file()?),
         "initrd" => draft.initrd = Some(file()?),
+        "firmware" if value.is_empty() => draft.firmware = true,
+        "firmware" => return Err(context.error(field, Problem::Type)),
         "bootargs" => draft.bootargs = context.text(field, value)?,
         "dma-isolation" => match context.text(field, value)? {
             "none" => draft.no_dma_isolation = true,
@@ -262,6 +268,9 @@ fn check<'a>(vm: &Vm<'a>, context: Context<'a>) -> Result<(), Box<Error<'a>>> {
                 return Err(context.error(READONLY, Problem::Overlap(range.ipa)));
             }
         }
+    }
+    if vm.firmware && vm.initrd.is_some() {
+        return Err(context.error("initrd", Problem::WithFirmware));
     }
     let images = vm.kernel.data.len().saturating_add(vm.initrd.map_or(0, |file| file.data.len()));
     let needed = (images as u64).saturating_add(SLACK);

@@ -2,6 +2,18 @@
 
 /// RAM starts here.
 pub const RAM: u64 = 0x4000_0000;
+/// Where firmware's code is: its first instruction is the first byte.
+pub const FLASH: u64 = 0;
+/// Most bytes of it.
+pub const FLASH_BYTES: u64 = 0x0400_0000;
+/// The flash bank of firmware's variables.
+pub const VARIABLES: u64 = 0x0400_0000;
+/// Bytes of that bank.
+pub const VARIABLES_BYTES: u64 = 0x0400_0000;
+/// Where the guest's memory holds the contents of that bank; the device tree does not say so.
+pub const VARIABLES_STORE: u64 = 0x0c00_0000;
+/// Bytes that are kept; the rest of the bank reads erased.
+pub const VARIABLES_KEPT: u64 = 768 << 10;
 /// The interrupt controller's distributor, 64 KiB (GICv2: 4 KiB used).
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
 /// Bytes of the distributor's region.

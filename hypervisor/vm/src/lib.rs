@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod counters;
+pub mod flash;
 pub mod hypercall;
 pub mod its;
 pub mod layout;

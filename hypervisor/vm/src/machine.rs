@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::{
     counters::Counters,
+    flash::Flash,
     hypercall::Service,
     its::{CONTROL_BYTES, ItsDevice, Messages, Sender},
     layout,
@@ -125,6 +126,7 @@ pub struct Vm {
     counters: Counters,
     service: Option<Arc<Service>>,
     messages: Option<(Arc<Messages>, Arc<ItsDevice>)>,
+    flash: Option<Arc<Flash>>,
 }
 
 impl Vm {
@@ -175,6 +177,7 @@ impl Vm {
             counters: Counters::default(),
             service: None,
             messages: None,
+            flash: None,
             cores: config.cores,
         })
     }
@@ -190,6 +193,18 @@ impl Vm {
         device: Arc<dyn MmioDevice>,
     ) -> Result<(), BusError> {
         self.bus.add(start, bytes, device)
+    }
+
+    /// Gives it the flash bank of firmware's variables, whose contents lie in its memory. Before
+    /// the VM is shared.
+    ///
+    /// # Errors
+    /// Something is there already.
+    pub fn add_flash(&mut self) -> Result<(), BusError> {
+        let flash = Flash::new(self.memory.clone());
+        self.bus.add(Ipa::new(layout::VARIABLES), layout::VARIABLES_BYTES, flash.clone())?;
+        self.flash = Some(flash);
+        Ok(())
     }
 
     /// Gives it a translation service: its devices may send messages. Before the VM is shared.
@@ -358,6 +373,9 @@ impl Vm {
         self.silence();
         self.vgic.reset();
         self.uart.reset();
+        if let Some(flash) = &self.flash {
+            flash.reset();
+        }
         self.power.reset();
         self.life.store(Life::Built as u8, Ordering::Release);
         true
@@ -366,9 +384,11 @@ impl Vm {
     /// Everything that a guest can change about it but its RAM, field by field.
     #[cfg(test)]
     pub(crate) fn snapshot(&self) -> String {
-        let Self { vgic, uart, power, life, inside, messages, .. } = self;
+        let Self { vgic, uart, power, life, inside, messages, flash, .. } = self;
         let its = messages.as_ref().map(|(_, its)| its);
-        alloc::format!("{life:#?}\n{inside:#?}\n{power:#?}\n{uart:#?}\n{vgic:#?}\n{its:#?}")
+        alloc::format!(
+            "{life:#?}\n{inside:#?}\n{power:#?}\n{uart:#?}\n{vgic:#?}\n{its:#?}\n{flash:#?}"
+        )
     }
 
     /// Bytes come in on its serial line, on any core. What it does not take in time is lost, as

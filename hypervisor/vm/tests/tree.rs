@@ -14,6 +14,7 @@ fn machine(gic: Version) -> Machine<'static> {
         gic,
         its: gic == Version::V3,
         pci: true,
+        firmware: false,
         plain: None,
         no_dma_isolation: true,
     }

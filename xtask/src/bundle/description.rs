@@ -36,6 +36,10 @@ pub struct Vm {
     /// "debian:initramfs", or a file beside the TOML file.
     #[serde(default)]
     pub initrd: Option<String>,
+    /// The kernel is firmware, which starts in flash at address 0; also "debian:u-boot" and
+    /// "debian:edk2" then.
+    #[serde(default)]
+    pub firmware: bool,
     /// The guest's command line.
     #[serde(default)]
     pub bootargs: String,

@@ -30,6 +30,9 @@ fn write_vm(fdt: &mut FdtWriter, vm: &Vm, entry: &Entry) -> Result<()> {
     if let Some(initrd) = &entry.initrd {
         fdt.property_string("initrd", initrd)?;
     }
+    if vm.firmware {
+        fdt.property_null("firmware")?;
+    }
     if !vm.bootargs.is_empty() {
         fdt.property_string("bootargs", &vm.bootargs)?;
     }

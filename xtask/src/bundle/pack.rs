@@ -91,22 +91,24 @@ fn collect(
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<Entry> {
     let kernel = kept(&vm.kernel, folder, &format!("{}.kernel", vm.name), images, files, &|path| {
-        unpack::kernel(path)
+        if vm.firmware { raw(path) } else { unpack::kernel(path) }
     })
     .context("kernel")?;
     let initrd = vm.initrd.as_ref().map(|file| {
-        kept(file, folder, &format!("{}.initrd", vm.name), images, files, &|path| {
-            let bytes =
-                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            if bytes.is_empty() {
-                bail!("{} is empty", path.display());
-            }
-            Ok(bytes)
-        })
-        .context("initrd")
+        kept(file, folder, &format!("{}.initrd", vm.name), images, files, &|path| raw(path))
+            .context("initrd")
     });
     let initrd = initrd.transpose()?;
     Ok(Entry { kernel, initrd })
+}
+
+/// A file as it is.
+fn raw(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Ok(bytes)
 }
 
 /// Puts a file into the bundle and gives its name there. `payload:NAME` and `debian:NAME` are

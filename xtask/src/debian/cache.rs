@@ -38,6 +38,32 @@ pub fn files() -> Result<Files> {
     })
 }
 
+/// Firmware for guests: name, package, where the package has it.
+const FIRMWARE: [(&str, &str, &str); 2] = [
+    ("u-boot", "u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+    ("edk2", "qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+];
+
+/// The firmware of that name, fetched now if it is not in the cache; none if there is none.
+///
+/// # Errors
+/// Where apt is missing or fails, with what to give by hand instead.
+pub fn firmware(name: &str) -> Result<Option<PathBuf>> {
+    let Some((_, package, path)) = FIRMWARE.iter().find(|(known, ..)| *known == name) else {
+        return Ok(None);
+    };
+    let folder = folder()?;
+    let file = folder.join(path);
+    if !file.is_file() {
+        packages::fetch_one(&folder, package, &format!("./{path}"))
+            .with_context(|| format!("no {package}; give your own by --guest-firmware FILE"))?;
+    }
+    if !file.is_file() {
+        anyhow::bail!("{package} did not hold {path}; look into {}", folder.display());
+    }
+    Ok(Some(file))
+}
+
 /// $PALISADE_CACHE, or palisade/ in the user's cache folder.
 fn folder() -> Result<PathBuf> {
     let base = std::env::var_os("PALISADE_CACHE").map(PathBuf::from).or_else(|| {

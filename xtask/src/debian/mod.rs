@@ -6,5 +6,5 @@ mod cache;
 mod initramfs;
 mod packages;
 
-pub use cache::{Files, files};
+pub use cache::{Files, files, firmware};
 pub use initramfs::initramfs;

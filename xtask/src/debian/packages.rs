@@ -35,19 +35,8 @@ const WANTED: &[&str] = &[
 
 /// Fetches and unpacks into `folder`.
 pub fn fetch(folder: &Path) -> Result<()> {
-    for program in ["apt-get", "apt-cache", "dpkg-deb", "tar"] {
-        if !crate::setup::packages::exists(program) {
-            bail!("{program} is not here: only a Debian machine can fetch Debian's packages");
-        }
-    }
-    let scratch = tempfile::Builder::new().prefix("palisade-debian-").tempdir()?;
-    // apt drops its rights while downloading and must still reach its files.
-    fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let apt = Apt::new(scratch.path())?;
-    {
-        let _step = progress::step("fetching the package lists of Debian arm64");
-        apt.run("apt-get", &["-q", "update"])?;
-    }
+    let scratch = scratch()?;
+    let apt = lists(scratch.path())?;
     let depends = apt.run("apt-cache", &["depends", KERNEL])?;
     let kernel = depends
         .lines()
@@ -60,14 +49,57 @@ pub fn fetch(folder: &Path) -> Result<()> {
         apt.run("apt-get", &["-q", "download", &kernel, BUSYBOX])?;
     }
     let _step = progress::step("unpacking the kernel, its modules and busybox");
-    // Unpacked beside and moved when whole: a run that is interrupted leaves nothing half done.
-    let fresh = scratch.path().join("fresh");
+    unpack_all(&apt, scratch.path(), folder, |package| {
+        if package.starts_with("busybox") { &["./bin/busybox"] } else { WANTED }
+    })
+}
+
+/// Fetches one package and unpacks one file of it into `folder`.
+pub fn fetch_one(folder: &Path, package: &str, file: &str) -> Result<()> {
+    let scratch = scratch()?;
+    let apt = lists(scratch.path())?;
+    {
+        let _step = progress::step(&format!("fetching {package}"));
+        apt.run("apt-get", &["-q", "download", package])?;
+    }
+    let files = [file];
+    unpack_all(&apt, scratch.path(), folder, |_| &files)
+}
+
+fn scratch() -> Result<tempfile::TempDir> {
+    for program in ["apt-get", "apt-cache", "dpkg-deb", "tar"] {
+        if !crate::setup::packages::exists(program) {
+            bail!("{program} is not here: only a Debian machine can fetch Debian's packages");
+        }
+    }
+    let scratch = tempfile::Builder::new().prefix("palisade-debian-").tempdir()?;
+    // apt drops its rights while downloading and must still reach its files.
+    fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(scratch)
+}
+
+/// apt with fresh lists.
+fn lists(scratch: &Path) -> Result<Apt> {
+    let apt = Apt::new(scratch)?;
+    let _step = progress::step("fetching the package lists of Debian arm64");
+    apt.run("apt-get", &["-q", "update"])?;
+    Ok(apt)
+}
+
+/// Unpacks what was downloaded beside and moves it when whole: a run that is interrupted leaves
+/// nothing half done.
+fn unpack_all<'w>(
+    apt: &Apt,
+    scratch: &Path,
+    folder: &Path,
+    wanted: impl Fn(&str) -> &'w [&'w str],
+) -> Result<()> {
+    let fresh = scratch.join("fresh");
     fs::create_dir_all(&fresh)?;
     for entry in fs::read_dir(&apt.downloads)?.flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
-            let is_busybox = entry.file_name().to_string_lossy().starts_with("busybox");
-            unpack(&path, &fresh, if is_busybox { &["./bin/busybox"] } else { WANTED })?;
+            unpack(&path, &fresh, wanted(&entry.file_name().to_string_lossy()))?;
         }
     }
     let (shell, all) = (Shell::new()?, fresh.join("."));

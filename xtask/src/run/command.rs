@@ -26,11 +26,9 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
         }
         None => options,
     };
-    let result = if options.kernel.is_some() || options.bundle.is_some() {
-        kernel::run(options)
-    } else {
-        scenario::run(options)
-    };
+    let own = options.kernel.is_some() || options.guest_firmware.is_some();
+    let result =
+        if own || options.bundle.is_some() { kernel::run(options) } else { scenario::run(options) };
     match result {
         Ok((status, outcome)) => {
             write(options.json.as_deref(), &outcome)?;

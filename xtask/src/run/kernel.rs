@@ -30,24 +30,25 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
     let workspace = Workspace::open()?;
     let devices = devices(&options.device)?;
     let folder = tempfile::Builder::new().prefix("palisade-run-").tempdir()?;
-    let (bundle, vms, cores, alone) = match (&options.kernel, &options.bundle) {
-        (Some(kernel), _) => {
-            let vm = vm(options, kernel, &devices)?;
-            let (name, cores) = (vm.name.clone(), vm.vcpus);
-            let description = Description { scenario: None, vms: vec![vm] };
-            let bytes =
-                pack(&description, Path::new("."), &mut Payloads { workspace: &workspace })?;
-            let path = folder.path().join("bundle.cpio");
-            std::fs::write(&path, bytes)?;
-            (path, vec![name], cores, true)
-        }
-        (None, Some(bundle)) => {
-            let names = names(bundle)?;
-            let cores = names.iter().map(|(_, vcpus)| *vcpus).sum();
-            (bundle.clone(), names.into_iter().map(|(name, _)| name).collect(), cores, false)
-        }
-        (None, None) => bail!("give --kernel or --bundle"),
-    };
+    let (bundle, vms, cores, alone) =
+        match (options.kernel.as_ref().or(options.guest_firmware.as_ref()), &options.bundle) {
+            (Some(kernel), _) => {
+                let vm = vm(options, kernel, &devices)?;
+                let (name, cores) = (vm.name.clone(), vm.vcpus);
+                let description = Description { scenario: None, vms: vec![vm] };
+                let bytes =
+                    pack(&description, Path::new("."), &mut Payloads { workspace: &workspace })?;
+                let path = folder.path().join("bundle.cpio");
+                std::fs::write(&path, bytes)?;
+                (path, vec![name], cores, true)
+            }
+            (None, Some(bundle)) => {
+                let names = names(bundle)?;
+                let cores = names.iter().map(|(_, vcpus)| *vcpus).sum();
+                (bundle.clone(), names.into_iter().map(|(name, _)| name).collect(), cores, false)
+            }
+            (None, None) => bail!("give --kernel, --guest-firmware or --bundle"),
+        };
     let kernel = hypervisor(&workspace, options.board)?;
     let scenario = scenario(options, &devices);
     let mut hardware = Hardware::machine(&scenario, cores)?;
@@ -143,6 +144,7 @@ fn vm(options: &RunOptions, kernel: &Path, devices: &[(Address, String)]) -> Res
         memory: options.memory.clone(),
         kernel,
         initrd,
+        firmware: options.guest_firmware.is_some(),
         bootargs: options.append.clone().unwrap_or_default(),
         dma_isolation: None,
         devices,
@@ -165,7 +167,7 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         Device { qemu, disk: None, net: false, port: true }
     });
     Scenario {
-        name: if options.kernel.is_some() { "kernel" } else { "bundle" }.to_owned(),
+        name: if options.bundle.is_none() { "kernel" } else { "bundle" }.to_owned(),
         about: String::new(),
         machine: "virt".to_owned(),
         cpu: options.cpu.clone().unwrap_or_else(|| "cortex-a72".to_owned()),

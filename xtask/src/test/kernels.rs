@@ -1,7 +1,8 @@
 //! `run --kernel` with images as they are shipped: packed, flat, broken; and what its exit status
 //! then says.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -136,6 +137,94 @@ pub fn run(workspace: &Workspace, only: &str) -> Result<Tally> {
         tally += Tally::one(why.is_empty());
     }
     Ok(tally)
+}
+
+/// Firmware for guests: what is waited for on its console, and typed then.
+struct Firmware {
+    name: &'static str,
+    image: &'static str,
+    words: &'static [&'static str],
+    talk: &'static [(&'static str, &'static str)],
+    /// What it has said at its end.
+    says: &'static [&'static str],
+}
+
+const FIRMWARE: &[Firmware] = &[
+    Firmware {
+        name: "firmware-u-boot",
+        image: "debian:u-boot",
+        words: &["--memory", "256MiB"],
+        talk: &[
+            ("stop autoboot", "\n"),
+            ("=> ", "nvme scan\n"),
+            ("=> ", "nvme info\n"),
+            ("=> ", "poweroff\n"),
+        ],
+        says: &["U-Boot", "Vendor: "],
+    },
+    Firmware {
+        name: "firmware-edk2",
+        image: "debian:edk2",
+        words: &["--memory", "512MiB"],
+        talk: &[("Shell> ", "reset -s\r")],
+        says: &["UEFI Interactive Shell"],
+    },
+];
+
+/// Boots firmware that others ship, with an NVMe, talks to it, and has it power off. Runs those
+/// whose names hold `only`.
+pub fn firmware(only: &str) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for case in FIRMWARE.iter().filter(|case| case.name.contains(only)) {
+        let start = Instant::now();
+        let why = converse(case).unwrap_or_else(|error| format!("{error:#}"));
+        announce(case.name, why.is_empty(), start);
+        if !why.is_empty() {
+            say(&why);
+        }
+        tally += Tally::one(why.is_empty());
+    }
+    Ok(tally)
+}
+
+/// Plays one dialogue; an empty result is a pass.
+fn converse(case: &Firmware) -> Result<String> {
+    let folder = tempfile::Builder::new().prefix("palisade-firmware-").tempdir()?;
+    let disk = folder.path().join("disk");
+    File::create(&disk)?.set_len(64 << 20)?;
+    let drive = format!("--qemu-arg=file={},if=none,id=own,format=raw", disk.display());
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["run", "--guest-firmware", case.image, "--timeout", "300"])
+        .args(["--device", "00:01.0=nvme,serial=palisade,drive=own", "--qemu-arg=-drive"])
+        .arg(drive)
+        .args(case.words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("we do not start once more")?;
+    let mut input = child.stdin.take().context("no standard input")?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let (mut said, mut heard, mut talk) = (String::new(), 0, case.talk.iter());
+    let mut next = talk.next();
+    let mut buffer = [0; 4096];
+    // The run ends by itself, by its own time-out at the latest.
+    while let Ok(count @ 1..) = output.read(&mut buffer) {
+        said.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
+        while let Some((wait, word)) = next {
+            let Some(at) = said.get(heard..).and_then(|rest| rest.find(wait)) else { break };
+            heard += at + wait.len();
+            input.write_all(word.as_bytes())?;
+            input.flush()?;
+            next = talk.next();
+        }
+    }
+    let status = child.wait()?;
+    let missing: Vec<_> = case.says.iter().filter(|words| !said.contains(**words)).collect();
+    if status.success() && next.is_none() && missing.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!("{status}, missing {missing:?}, still to type {next:?}\n--- said\n{said}\n---"))
 }
 
 /// Runs one case as anybody would; an empty answer is a pass.

@@ -68,6 +68,9 @@ fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
     tally += invalidation::run(workspace, &qemu.path, only)?;
     tally += words::run(workspace, &qemu.path, only)?;
     tally += kernels::run(workspace, only)?;
+    if long {
+        tally += kernels::firmware(only)?;
+    }
     tally += witnesses::run(&qemu.path, only, long)?;
     Ok(tally)
 }

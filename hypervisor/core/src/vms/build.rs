@@ -106,6 +106,13 @@ fn attach_devices_and_load(
     let readonly: Vec<(Ipa, u64)> =
         manifest.readonly.iter().map(|range| (Ipa::new(range.ipa), range.size)).collect();
     memory.add_ram(Ipa::new(layout::RAM), manifest.memory, &readonly)?;
+    if manifest.firmware {
+        // Flash that cannot be written, and what the bank of variables keeps.
+        let code = (manifest.kernel.data.len() as u64).next_multiple_of(FRAME_BYTES);
+        let flash = Ipa::new(layout::FLASH);
+        memory.add_ram(flash, code.min(layout::FLASH_BYTES), &[(flash, code)])?;
+        memory.add_ram(Ipa::new(layout::VARIABLES_STORE), layout::VARIABLES_KEPT, &[])?;
+    }
     let board = machine.board;
     let virtual_cpu_interface = match &board.gic.version {
         Controller::V2 { virtual_cpu, .. } => virtual_cpu.map(|range| range.base()),
@@ -125,6 +132,9 @@ fn attach_devices_and_load(
         },
         console: Arc::new(Line),
     })?;
+    if manifest.firmware {
+        vm.add_flash()?;
+    }
     let pci = Arc::new(PciHost::new(memory.clone()));
     vm.add_device(Ipa::new(ECAM_BASE), ECAM_BYTES, pci.clone())?;
     open_windows(&mut vm)?;

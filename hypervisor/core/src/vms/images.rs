@@ -22,6 +22,7 @@ pub(crate) fn load(
         gic: vm.vgic().version(),
         its: vm.has_its(),
         pci: true,
+        firmware: manifest.firmware,
         plain: Some(plain),
         no_dma_isolation: manifest.no_dma_isolation,
     };

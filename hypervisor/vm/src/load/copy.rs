@@ -2,13 +2,13 @@
 
 use palisade_hal::Ipa;
 
-use super::{LoadError, Machine, place, tree};
-use crate::memory::GuestMemory;
+use super::{LoadError, Machine, place, place_firmware, tree};
+use crate::{flash, layout, memory::GuestMemory};
 
 /// What is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Images<'a> {
-    /// An arm64 Image or a flat binary.
+    /// An arm64 Image, a flat binary, or firmware.
     pub kernel: &'a [u8],
     /// The initrd.
     pub initrd: Option<&'a [u8]>,
@@ -34,7 +34,11 @@ pub fn load(
     images: Images<'_>,
 ) -> Result<Boot, LoadError> {
     let bytes = images.initrd.map_or(0, <[u8]>::len) as u64;
-    let placed = place(images.kernel, bytes, machine.memory)?;
+    let placed = if machine.firmware {
+        place_firmware(images.kernel.len() as u64, machine.memory)?
+    } else {
+        place(images.kernel, bytes, machine.memory)?
+    };
     let initrd = images.initrd.map(|_| (placed.initrd.get(), bytes));
     let blob = tree(&Machine { initrd, ..*machine }).map_err(|_| LoadError::Tree)?;
     if blob.len() as u64 > placed.tree_bytes {
@@ -45,6 +49,9 @@ pub fn load(
         false => Err(LoadError::NoRam(at)),
     };
     put(placed.kernel, images.kernel)?;
+    if machine.firmware && !flash::erase_all(memory) {
+        return Err(LoadError::NoRam(Ipa::new(layout::VARIABLES_STORE)));
+    }
     put(placed.initrd, images.initrd.unwrap_or(&[]))?;
     put(placed.tree, &blob)?;
     Ok(Boot { entry: placed.kernel, tree: placed.tree })

@@ -9,6 +9,6 @@ mod tree;
 mod writer;
 
 pub use copy::{Boot, Images, load};
-pub use place::{LoadError, Placement, place};
+pub use place::{LoadError, Placement, place, place_firmware};
 pub use tree::{Machine, tree};
 pub use writer::TreeWriter;

@@ -3,7 +3,7 @@
 use palisade_hal::Ipa;
 use thiserror::Error;
 
-use crate::layout::RAM;
+use crate::layout::{FLASH, FLASH_BYTES, RAM};
 
 /// The boot protocol's limit for a device tree, in bytes.
 const TREE_MAX: u64 = 2 << 20;
@@ -43,6 +43,17 @@ pub enum LoadError {
     /// The device tree cannot be written, or is longer than its place.
     #[error("the device tree cannot be made")]
     Tree,
+    /// Firmware that does not fit its flash, with an initrd that it could not find, or too little
+    /// memory for it.
+    #[error(
+        "the firmware has {bytes:#x} bytes, its flash {FLASH_BYTES:#x}, and the VM {memory:#x} of memory"
+    )]
+    Firmware {
+        /// Bytes of the firmware.
+        bytes: u64,
+        /// Bytes of RAM.
+        memory: u64,
+    },
     /// The RAM is not there.
     #[error("the VM's RAM at {0} cannot be written")]
     NoRam(Ipa),
@@ -121,6 +132,20 @@ pub fn place(kernel: &[u8], initrd: u64, memory: u64) -> Result<Placement, LoadE
     })
 }
 
+/// Decides where firmware of `bytes` bytes goes: into flash from its first byte on, where the
+/// first vCPU starts; the device tree at the start of RAM, where firmware looks for it.
+///
+/// # Errors
+/// [`LoadError::Firmware`].
+pub fn place_firmware(bytes: u64, memory: u64) -> Result<Placement, LoadError> {
+    let tree_bytes = TREE_MAX.min(memory / 16) & !(PAGE - 1);
+    if bytes == 0 || bytes > FLASH_BYTES || tree_bytes == 0 {
+        return Err(LoadError::Firmware { bytes, memory });
+    }
+    let tree = Ipa::new(RAM);
+    Ok(Placement { kernel: Ipa::new(FLASH), initrd: tree, tree, tree_bytes })
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
@@ -150,6 +175,15 @@ mod tests {
     #[test]
     fn a_flat_binary_goes_where_the_oldest_loaders_put_it() {
         assert_eq!(place(&[1; 100], 0, 64 << 20).unwrap().kernel, Ipa::new(RAM + 0x8_0000));
+    }
+
+    #[test]
+    fn firmware_starts_in_flash_and_finds_the_tree_at_the_start_of_ram() {
+        let placed = place_firmware(2 << 20, 128 << 20).unwrap();
+        assert_eq!((placed.kernel, placed.tree), (Ipa::new(0), Ipa::new(RAM)));
+        for (bytes, memory) in [(0, 64 << 20), (FLASH_BYTES + 1, 64 << 20), (1, PAGE)] {
+            assert_eq!(place_firmware(bytes, memory), Err(LoadError::Firmware { bytes, memory }));
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use palisade_gic::Version;
 use super::writer::TreeWriter;
 use crate::layout::{
     CPU_INTERFACE, CPU_INTERFACE_BYTES, DISTRIBUTOR, DISTRIBUTOR_BYTES, ITS, ITS_BYTES,
-    PHYSICAL_TIMER, RAM, REDISTRIBUTORS, UART, UART_BYTES, UART_CLOCK, UART_INTID, VIRTUAL_TIMER,
+    PHYSICAL_TIMER, RAM, REDISTRIBUTORS, UART, UART_BYTES, UART_CLOCK, UART_INTID, VARIABLES,
+    VARIABLES_BYTES, VIRTUAL_TIMER,
 };
 use crate::passthrough::{PlainSet, describe_plain};
 use crate::pci;
@@ -44,6 +45,8 @@ pub struct Machine<'a> {
     pub its: bool,
     /// It has a PCI host.
     pub pci: bool,
+    /// It starts with firmware in flash, and has a bank for that one's variables.
+    pub firmware: bool,
     /// Its devices by device tree path.
     pub plain: Option<&'a PlainSet<'a>>,
     /// Its devices' DMA is not isolated: the tree says so, too.
@@ -75,6 +78,13 @@ pub fn tree(machine: &Machine<'_>) -> Result<Vec<u8>, vm_fdt::Error> {
     timer(&mut fdt);
     gic(&mut fdt, machine);
     uart(&mut fdt);
+    if machine.firmware {
+        fdt.begin_at("flash", VARIABLES);
+        fdt.text("compatible", "cfi-flash");
+        fdt.pairs("reg", &[VARIABLES, VARIABLES_BYTES]);
+        fdt.cell("bank-width", 4);
+        fdt.end();
+    }
     if machine.pci {
         let its = machine.its.then_some(ITS_PHANDLE);
         pci::describe(&mut fdt, pci::Interrupts { gic: GIC, gic_address_cells: 2, its });

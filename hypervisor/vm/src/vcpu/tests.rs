@@ -186,6 +186,7 @@ fn images_are_loaded_and_the_tree_is_at_x0() {
         gic: Version::V3,
         its: false,
         pci: true,
+        firmware: false,
         plain: None,
         no_dma_isolation: false,
     };
