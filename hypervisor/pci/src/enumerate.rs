@@ -8,6 +8,7 @@ use crate::bridge;
 use crate::ecam::Ecam;
 use crate::function::{Function, Header, PortType};
 use crate::place;
+use crate::regs::header;
 use crate::topology::{MAX_FUNCTIONS, Topology};
 use crate::{Address, Error};
 
@@ -56,36 +57,38 @@ impl Scan {
             .and_then(|parent| self.topology.functions.get(parent)?.express)
             .is_some_and(|e| matches!(e.port, PortType::RootPort | PortType::Downstream));
         for device in 0..if link { 1 } else { DEVICES } {
-            for function in 0..FUNCTIONS {
-                let address =
-                    Address::from_parts(self.topology.ecam.segment(), bus, device, function);
-                let multi = self.function(address, parent, depth);
-                if function == 0 && multi != Some(true) {
-                    break;
-                }
+            let segment = self.topology.ecam.segment();
+            let zero = Address::from_parts(segment, bus, device, 0);
+            // Function 0 is always there, and says whether there are others (7.5.1.1.9).
+            let config = self.topology.ecam.config(zero);
+            let kind = if config.present() { config.read8(header::HEADER_TYPE) } else { continue };
+            let more = kind & header::MULTI_FUNCTION != 0;
+            for function in 0..if more { FUNCTIONS } else { 1 } {
+                let address = Address::from_parts(segment, bus, device, function);
+                self.function(address, parent, depth);
             }
         }
     }
 
-    /// Looks at one function; answers whether its device has more, if it is there.
-    fn function(&mut self, address: Address, parent: Option<usize>, depth: usize) -> Option<bool> {
+    /// Looks at one function.
+    fn function(&mut self, address: Address, parent: Option<usize>, depth: usize) {
         let config = self.topology.ecam.config(address);
         if !config.present() {
-            return None;
+            return;
         }
         if self.topology.functions.len() >= MAX_FUNCTIONS {
+            // Firmware may have let it master the bus.
+            config.write16(header::COMMAND, header::COMMAND_INTX_OFF);
             self.problem(Error::TooMany(address));
-            return None;
+            return;
         }
         let function = Function::probe(config, parent);
-        let multi = function.multi_function;
         let is_bridge = matches!(function.header, Header::Bridge { .. });
         let index = self.topology.functions.len();
         self.topology.functions.push(function);
         if is_bridge {
             self.bridge(address, index, depth);
         }
-        Some(multi)
     }
 
     fn bridge(&mut self, address: Address, index: usize, depth: usize) {

@@ -65,8 +65,6 @@ pub struct Function {
     pub class: u32,
     /// What kind of header it has.
     pub header: Header,
-    /// Its device has more than one function.
-    pub multi_function: bool,
     /// Its BARs.
     pub bars: [Option<Bar>; MAX_BARS],
     /// PCI Express capability; a conventional function has none.
@@ -111,12 +109,11 @@ impl Function {
             id: config.read32(header::ID),
             class: config.read32(header::CLASS),
             header,
-            multi_function: kind & header::MULTI_FUNCTION != 0,
             bars,
             express,
             power: config.capability(capability::POWER),
             advanced,
-            isolates: enable_acs(config, matches!(header, Header::Bridge { .. })),
+            isolates: enable_acs(config, express.map(|express| express.port)),
             msix: msix::read(config, &bars),
             pin: match config.read8(header::INTERRUPT_PIN) {
                 pin @ 1..=4 => pin,
@@ -129,6 +126,11 @@ impl Function {
     /// Whether it can be given to a VM at all.
     pub fn is_endpoint(&self) -> bool {
         self.header == Header::Endpoint
+    }
+
+    /// Whether it is a port of this type.
+    pub(crate) fn is_port(&self, port: PortType) -> bool {
+        self.express.is_some_and(|express| express.port == port)
     }
 
     /// Whether every memory BAR has an address.
@@ -178,10 +180,14 @@ fn read_express(config: Config<'_>, at: u16) -> Express {
     Express { offset: at, port, flr: offered != u32::MAX && offered & express::FLR != 0 }
 }
 
-/// Switches on what ACS offers; answers whether it separates.
-fn enable_acs(config: Config<'_>, bridge: bool) -> bool {
+/// Switches on what ACS offers; returns whether it separates. A port with a link
+/// below needs more than a function of a device (7.7.8.2).
+fn enable_acs(config: Config<'_>, port: Option<PortType>) -> bool {
     let Some(at) = config.extended_capability(extended::ACS) else { return false };
-    let wanted = if bridge { acs::ISOLATING } else { acs::ISOLATING_FUNCTION };
+    let wanted = match port {
+        Some(PortType::RootPort | PortType::Downstream) => acs::ISOLATING,
+        _ => acs::ISOLATING_FUNCTION,
+    };
     let control = at.saturating_add(acs::CONTROL);
     let offered = config.read16(at.saturating_add(acs::CAPABILITY));
     config.write16(control, offered & wanted);

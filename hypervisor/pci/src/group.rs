@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use palisade_board::PcieHost;
 
-use crate::function::{Header, PortType};
+use crate::function::{Function, Header, PortType};
 use crate::topology::Topology;
 use crate::{Address, Error};
 
@@ -72,42 +72,49 @@ impl Topology {
     /// the SMMU; `None` for one that stands alone.
     ///
     /// Walking up, each thing that does not separate widens the set: functions of
-    /// one device without ACS; everything behind a root port without ACS, or
-    /// behind a bridge that is none; everything behind a switch of which one
-    /// downstream port on the way has no ACS.
+    /// one device unless all of them have ACS; everything behind a root port
+    /// without ACS, or behind a bridge that is none; everything behind a switch of
+    /// which one downstream port has no ACS, for what is behind that one sends
+    /// straight into the devices behind the others (6.12.1).
     pub fn isolation(&self, index: usize) -> Option<u32> {
-        let function = self.functions.get(index)?;
         let mut shared = None;
-        if function.multi_function && !self.device_isolates(index) {
-            // The device itself: its address with function 0, marked as such.
-            shared = Some(function.address.number() & !7 | 1);
-        }
-        for (bridge, port) in self.bridges(index) {
-            let separates = match port.express.map(|express| express.port) {
-                Some(PortType::RootPort | PortType::Downstream) => port.isolates,
-                // Nothing meets in an upstream port; its downstream ports count.
-                Some(PortType::Upstream) => true,
-                _ => false,
-            };
-            if separates {
-                continue;
+        let start = self.functions.get(index).map(|function| (index, function));
+        for (at, function) in start.into_iter().chain(self.bridges(index)) {
+            if !self.separates(at, function) {
+                // Only downstream ports widen the set to what is above them.
+                let top = function.parent.filter(|_| function.is_port(PortType::Downstream));
+                let top = top.and_then(|parent| self.functions.get(parent)).unwrap_or(function);
+                shared = Some(top.address.number() & !7);
             }
-            let switch = match port.express.map(|express| express.port) {
-                Some(PortType::Downstream) => port.parent.unwrap_or(bridge),
-                _ => bridge,
-            };
-            shared = self.functions.get(switch).map(|top| top.address.number() & !7);
         }
         shared
     }
 
-    /// Whether every function of the device separates itself from the others.
-    fn device_isolates(&self, index: usize) -> bool {
-        let Some(function) = self.functions.get(index) else { return false };
-        let device = function.address.number() & !7;
-        self.functions
-            .iter()
-            .filter(|other| other.address.number() & !7 == device)
-            .all(|other| other.isolates)
+    /// Whether nothing passes between what is behind a function (the function
+    /// itself, for an endpoint) and the rest of its device or switch.
+    fn separates(&self, index: usize, function: &Function) -> bool {
+        let apart = match (function.header, function.express.map(|express| express.port)) {
+            (Header::Endpoint, _) => true,
+            (_, Some(PortType::RootPort)) => function.isolates,
+            (_, Some(PortType::Downstream)) => {
+                let mut ports = self.functions.iter().filter(|f| f.parent == function.parent);
+                ports.all(|port| port.isolates)
+            }
+            // Nothing meets in an upstream port; its downstream ports count.
+            (_, Some(PortType::Upstream)) => true,
+            _ => false,
+        };
+        let mut others = self.siblings(index).peekable();
+        apart && (others.peek().is_none() || function.isolates && others.all(|f| f.isolates))
+    }
+
+    /// The other functions of a function's device. That there are some is not
+    /// asked of its own header: only function 0's has to say so (7.5.1.1.9).
+    fn siblings(&self, index: usize) -> impl Iterator<Item = &Function> {
+        let device = self.functions.get(index).map(|function| function.address.number() & !7);
+        let others = self.functions.iter().enumerate().filter(move |(other, function)| {
+            *other != index && Some(function.address.number() & !7) == device
+        });
+        others.map(|(_, function)| function)
     }
 }

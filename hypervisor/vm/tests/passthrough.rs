@@ -384,6 +384,21 @@ fn a_group_moves_whole_or_not_at_all() {
 }
 
 #[test]
+fn functions_of_one_device_do_not_go_to_two_vms() {
+    // The second leaves the bit clear that says that there are several, as it may.
+    let pair =
+        vec![nvme().multi_function(), FakeFunction::endpoint(0, 1, 0x1111_2222).express(0, true)];
+    let rig = rig(vec![FakeFunction::root_port(1, pair)], Some(FakeDriver::new()));
+    let (_, first) = rig.domain(0);
+    let (_, second) = rig.domain(1);
+    let split = |device, other| Err(Refusal::Split { device: at(device), other: at(other) });
+    assert_eq!(rig.assign(0, &first, &[device(0x0100, 8)]), split(0x0100, 0x0101));
+    assert_eq!(rig.assign(1, &second, &[device(0x0101, 8)]), split(0x0101, 0x0100));
+    assert_eq!(rig.bus.resets(0x0100) + rig.bus.resets(0x0101), 0);
+    assert!(rig.assign(0, &first, &[device(0x0100, 8), device(0x0101, 9)]).is_ok());
+}
+
+#[test]
 fn a_device_that_does_not_come_back_is_dead() {
     let stubborn = FakeFunction::root_port(1, vec![nvme().reset_takes(500_000)]);
     let rig = rig(vec![stubborn], Some(FakeDriver::new()));

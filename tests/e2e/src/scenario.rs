@@ -100,6 +100,13 @@ pub struct Device {
     /// Whether it stands behind its own root port.
     #[serde(default = "yes")]
     pub port: bool,
+    /// Its function number; above 0 it is one more function of the device before it.
+    #[serde(default)]
+    pub function: u8,
+    /// Whether a conventional bridge stands between its root port and it. Such devices that follow
+    /// one another share the bridge, on which they are devices 1, 2 and so on.
+    #[serde(default)]
+    pub bridge: bool,
 }
 
 /// What a VM must come to.

@@ -56,9 +56,11 @@ impl Hardware {
     }
 
     /// Adds devices, each behind its own root port unless it says otherwise, so that the n-th
-    /// port's device is found at bus n. Disk images are made in `folder`.
+    /// port's device is found at bus n while there are no bridges. Disk images are made in
+    /// `folder`.
     pub fn devices(&mut self, devices: &[Device], folder: &Path) -> Result<()> {
         let mut ports = 0;
+        let mut slots = 0;
         for (number, device) in devices.iter().enumerate() {
             let what = || format!("device {:?}", device.qemu);
             let disk = match &device.disk {
@@ -87,15 +89,26 @@ impl Hardware {
                 words.push_str(&format!(",netdev=net{number},romfile="));
             }
             if device.port {
-                ports += 1;
-                anyhow::ensure!(ports <= MOST_PORTS, "{}: no room for more devices", what());
-                self.word("-device");
-                self.word(format!(
-                    "pcie-root-port,id=port{ports},bus=pcie.0,addr={ports:#x},chassis={ports}"
-                ));
-                words.push_str(&format!(",bus=port{ports},addr=0"));
+                let shares = device.function > 0 || device.bridge && slots > 0;
+                if !shares {
+                    ports += 1;
+                    anyhow::ensure!(ports <= MOST_PORTS, "{}: no room for more devices", what());
+                    self.port(ports, device.bridge);
+                }
+                slots = match (device.bridge, device.function) {
+                    (true, 0) => slots + 1,
+                    (true, _) => slots,
+                    (false, _) => 0,
+                };
+                let bus = if device.bridge { "bridge" } else { "port" };
+                let function = device.function;
+                words.push_str(&format!(",bus={bus}{ports},addr={slots:#x}.{function}"));
             } else {
+                slots = 0;
                 words.push_str(",bus=pcie.0");
+            }
+            if device.function == 0 && devices.get(number + 1).is_some_and(|d| d.function > 0) {
+                words.push_str(",multifunction=on");
             }
             self.word("-device");
             self.word(words);
@@ -103,6 +116,18 @@ impl Hardware {
             self.files.push(file);
         }
         Ok(())
+    }
+
+    /// Adds a root port, with a conventional bridge behind it or not.
+    fn port(&mut self, number: usize, bridge: bool) {
+        self.word("-device");
+        self.word(format!(
+            "pcie-root-port,id=port{number},bus=pcie.0,addr={number:#x},chassis={number}"
+        ));
+        if bridge {
+            self.word("-device");
+            self.word(format!("pcie-pci-bridge,id=bridge{number},bus=port{number},addr=0"));
+        }
     }
 
     /// The host's end of a network card's line: QEMU itself answers there, and hands out one file.
@@ -130,10 +155,35 @@ impl Hardware {
 mod tests {
     use super::*;
 
+    fn device(qemu: &str) -> Device {
+        let qemu = qemu.to_owned();
+        Device { qemu, disk: None, net: false, port: true, function: 0, bridge: false }
+    }
+
+    #[test]
+    fn functions_and_conventional_devices_share_their_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hardware = Hardware::default();
+        let behind = |function| Device { bridge: true, function, ..device("edu") };
+        let one = Device { function: 1, ..device("edu") };
+        let devices = [device("nvme"), one, behind(0), behind(0), behind(1), device("edu")];
+        hardware.devices(&devices, folder.path()).unwrap();
+        let words: Vec<_> = hardware.arguments.iter().filter_map(|word| word.to_str()).collect();
+        for word in [
+            "nvme,bus=port1,addr=0x0.0,multifunction=on",
+            "edu,bus=port1,addr=0x0.1",
+            "pcie-pci-bridge,id=bridge2,bus=port2,addr=0",
+            "edu,bus=bridge2,addr=0x1.0",
+            "edu,bus=bridge2,addr=0x2.0,multifunction=on",
+            "edu,bus=bridge2,addr=0x2.1",
+            "edu,bus=port3,addr=0x0.0",
+        ] {
+            assert!(words.contains(&word), "{word}: {words:?}");
+        }
+    }
+
     #[test]
     fn every_device_gets_its_own_port_and_bus() {
-        let device =
-            |qemu: &str| Device { qemu: qemu.to_owned(), disk: None, net: false, port: true };
         let folder = tempfile::tempdir().unwrap();
         let mut hardware = Hardware::default();
         let mut disk = device("virtio-blk-pci");
@@ -142,9 +192,9 @@ mod tests {
         nvme.port = false;
         hardware.devices(&[disk, nvme, device("edu")], folder.path()).unwrap();
         let words: Vec<_> = hardware.arguments.iter().filter_map(|word| word.to_str()).collect();
-        assert!(words.contains(&"virtio-blk-pci,drive=disk0,bus=port1,addr=0"), "{words:?}");
+        assert!(words.contains(&"virtio-blk-pci,drive=disk0,bus=port1,addr=0x0.0"), "{words:?}");
         assert!(words.contains(&"nvme,serial=1,bus=pcie.0"), "{words:?}");
-        assert!(words.contains(&"edu,bus=port2,addr=0"), "{words:?}");
+        assert!(words.contains(&"edu,bus=port2,addr=0x0.0"), "{words:?}");
         assert_eq!(folder.path().join("disk0.img").metadata().unwrap().len(), 1 << 20);
     }
 }

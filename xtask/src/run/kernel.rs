@@ -164,7 +164,7 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         if qemu.starts_with("virtio-") && !qemu.contains("iommu_platform") {
             qemu.push_str(",iommu_platform=on,disable-legacy=on");
         }
-        Device { qemu, disk: None, net: false, port: true }
+        Device { qemu, disk: None, net: false, port: true, function: 0, bridge: false }
     });
     Scenario {
         name: if options.bundle.is_none() { "kernel" } else { "bundle" }.to_owned(),

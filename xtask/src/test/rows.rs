@@ -81,6 +81,7 @@ pub const ROWS: &[Row] = &[
     row("refused-without-smmu", "refused-no-smmu"),
     row("refused-without-stage-2", "refused-no-stage-2"),
     row("refused-one-by-one", "refused-vms"),
+    row("functions-of-one-device", "functions"),
     row("reassign", "reassign"),
     row("restart", "restart"),
     row("reboots", "reboots"),

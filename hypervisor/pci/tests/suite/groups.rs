@@ -41,6 +41,73 @@ fn functions_of_one_device_without_acs_are_one() {
 }
 
 #[test]
+fn whether_there_are_several_functions_is_not_asked_of_each() {
+    // Only function 0's header has to say so (7.5.1.1.9); the others may leave the bit clear.
+    let other = |acs| {
+        let function = FakeFunction::endpoint(0, 1, 0x1111_2222).express(0, true);
+        if acs { function.acs(acs::ISOLATING_FUNCTION) } else { function }
+    };
+    let isolated = || nvme(0).multi_function().acs(acs::ISOLATING_FUNCTION);
+    let machine = machine(vec![
+        FakeFunction::root_port(1, vec![nvme(0).multi_function(), other(false)]),
+        FakeFunction::root_port(2, vec![isolated(), other(false)]),
+        FakeFunction::root_port(3, vec![isolated(), other(true)]),
+        FakeFunction::root_port(4, vec![nvme(0).multi_function()]),
+    ]);
+    let isolation = |bdf| machine.topology.isolation(machine.index(bdf));
+    for (zero, one) in [(0x0100, 0x0101), (0x0200, 0x0201)] {
+        assert!(isolation(one).is_some(), "{one:#x} stands alone");
+        assert_eq!(isolation(zero), isolation(one));
+    }
+    assert_ne!(isolation(0x0100), isolation(0x0200));
+    assert_eq!((isolation(0x0300), isolation(0x0301)), (None, None), "each has ACS");
+    assert_eq!(isolation(0x0400), None, "the bit is set, and there is no other");
+}
+
+#[test]
+fn one_port_without_acs_opens_its_neighbours() {
+    // What stands behind it may send straight into the devices behind the others.
+    let down = |device, offered, child| {
+        FakeFunction::bridge(device, 0, vec![child]).express(6, false).acs(offered)
+    };
+    let ports = vec![down(0, acs::ISOLATING, nvme(0)), down(1, 0, edu(0))];
+    let switch = FakeFunction::bridge(0, 0, ports).express(5, false);
+    let root = |function, offered| {
+        FakeFunction::bridge(2, function, vec![nvme(0)]).express(4, false).acs(offered)
+    };
+    let machine = machine(vec![
+        FakeFunction::root_port(1, vec![switch]),
+        root(0, acs::ISOLATING).multi_function(),
+        root(1, acs::SOURCE_VALIDATION),
+    ]);
+    let isolation = |bdf| machine.topology.isolation(machine.index(bdf));
+    // 01 switch, 02 its inner bus, 03 and 04 behind its ports, 05 and 06 behind 00:02.0 and .1.
+    assert!(isolation(0x0300).is_some(), "beside a port without ACS");
+    assert_eq!(isolation(0x0300), isolation(0x0400));
+    assert!(isolation(0x0500).is_some(), "beside a function without ACS");
+    assert_eq!(isolation(0x0500), isolation(0x0600));
+    assert_ne!(isolation(0x0300), isolation(0x0500));
+}
+
+#[test]
+fn a_switch_with_other_functions_is_one_with_them() {
+    // Function 1 of the device whose function 0 is the switch's upstream port.
+    let device = |offered| {
+        let down = FakeFunction::bridge(0, 0, vec![edu(0)]).express(6, false).acs(acs::ISOLATING);
+        let up = FakeFunction::bridge(0, 0, vec![down]).express(5, false).multi_function();
+        let engine = FakeFunction::endpoint(0, 1, 0x1111_2222).express(0, true);
+        vec![up.acs(offered), engine.acs(offered)]
+    };
+    let open = machine(vec![FakeFunction::root_port(1, device(acs::REQUEST_REDIRECT))]);
+    let isolation = |bdf| open.topology.isolation(open.index(bdf));
+    assert!(isolation(0x0101).is_some());
+    assert_eq!(isolation(0x0101), isolation(0x0300), "what is behind the switch as well");
+    let closed = machine(vec![FakeFunction::root_port(1, device(acs::ISOLATING_FUNCTION))]);
+    assert_eq!(closed.topology.isolation(closed.index(0x0101)), None);
+    assert_eq!(closed.topology.isolation(closed.index(0x0300)), None);
+}
+
+#[test]
 fn a_switch_port_without_acs_joins_the_whole_switch() {
     let down = |device, offered, child| {
         FakeFunction::bridge(device, 0, vec![child]).express(6, false).acs(offered)
