@@ -13,7 +13,7 @@ use crate::topology::{MAX_FUNCTIONS, Topology};
 use crate::{Address, Error};
 
 /// Deepest chain of bridges that is followed.
-const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 8;
 const DEVICES: u8 = 32;
 const FUNCTIONS: u8 = 8;
 

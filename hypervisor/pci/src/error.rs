@@ -13,8 +13,27 @@ pub enum Error {
     Changed(Address),
     /// It has neither function-level reset nor power management, and no port
     /// of its own above it.
-    #[error("{0}: cannot be reset")]
+    #[error("{0}: cannot be reset: no reset of its own, and no bridge above it")]
     NoReset(Address),
+    /// Its only reset is that of its bus, on which there is another device.
+    #[error("{device}: cannot be reset without {other}, which is on its bus")]
+    ResetsOther {
+        /// The device.
+        device: Address,
+        /// One that would be reset along with it.
+        other: Address,
+    },
+    /// Its only reset is that of its bus, on which there is a bridge.
+    #[error("{device}: cannot be reset: bridge {bridge} is on its bus and would lose its numbers")]
+    ResetsBridge {
+        /// The device.
+        device: Address,
+        /// A bridge on its bus.
+        bridge: Address,
+    },
+    /// Its ACS is off and cannot be switched on.
+    #[error("{0}: nothing keeps it from its neighbours, ACS stays off after its reset")]
+    NotApart(Address),
     /// It did not come back in time.
     #[error("{0}: does not answer after its reset")]
     NotReady(Address),
@@ -45,6 +64,9 @@ impl Error {
             Self::Absent(address)
             | Self::Changed(address)
             | Self::NoReset(address)
+            | Self::NotApart(address)
+            | Self::ResetsOther { device: address, .. }
+            | Self::ResetsBridge { device: address, .. }
             | Self::NotReady(address)
             | Self::Pending(address)
             | Self::BusMaster(address)

@@ -1,9 +1,10 @@
 //! A function as enumeration found it.
 
+use crate::ats::set_ats;
 use crate::bar::{self, Bar, MAX_BARS};
 use crate::ecam::Config;
 use crate::msix::{self, MsixTable};
-use crate::regs::{acs, advanced, capability, express, extended, header};
+use crate::regs::{acs, advanced, capability, express, extended, header, pasid, pri, sriov};
 use crate::{Address, Error};
 
 /// Device/Port Type (7.5.3.2).
@@ -36,6 +37,8 @@ pub struct Express {
     pub port: PortType,
     /// It has function-level reset.
     pub flr: bool,
+    /// Max_Payload_Size of Device Control as enumeration found it: a matter of the whole link.
+    payload: u16,
 }
 
 /// What kind of header a function has.
@@ -97,6 +100,7 @@ impl Function {
         if header != Header::Other {
             config.write32(rom, 0);
         }
+        firmware_off(config);
         let bars = bar::read_all(config, bars);
         let express = config.capability(capability::EXPRESS).map(|at| read_express(config, at));
         let advanced = config.capability(capability::ADVANCED).filter(|at| {
@@ -145,13 +149,25 @@ impl Function {
         }
     }
 
-    /// Writes back what a reset took: the BARs' addresses. Command becomes 0 but for
-    /// INTx, which is off.
+    /// Writes back what a reset took: the BARs' addresses, the payload size of its link
+    /// (7.5.3.4), and ACS (7.7.8.3). Command becomes 0 but for INTx, which is off.
     ///
     /// # Errors
-    /// [`Error::Unplaced`] if one does not hold its address.
+    /// [`Error::NotReady`] if there is no response yet, [`Error::Unplaced`] if a BAR does not
+    /// hold its address, [`Error::NotApart`] if ACS does not go on again.
     pub fn restore(&self, config: Config<'_>) -> Result<(), Error> {
+        if !config.present() {
+            return Err(Error::NotReady(self.address));
+        }
         config.write16(header::COMMAND, header::COMMAND_INTX_OFF);
+        if let Some(Express { offset, payload, .. }) = self.express {
+            let control = offset.saturating_add(express::DEVICE_CONTROL);
+            config.update16(control, express::PAYLOAD, payload);
+        }
+        let isolates = enable_acs(config, self.express.map(|express| express.port));
+        if self.isolates && !isolates {
+            return Err(Error::NotApart(self.address));
+        }
         for bar in self.bars.iter().flatten() {
             bar.write(config);
             if !bar.holds(config) {
@@ -174,10 +190,29 @@ fn read_express(config: Config<'_>, at: u16) -> Express {
         9 | 10 => PortType::Integrated,
         _ => PortType::Unknown,
     };
-    // Phantom functions would bring requester IDs that nobody announced.
-    config.update16(at.saturating_add(express::DEVICE_CONTROL), express::PHANTOM_ENABLE, 0);
+    // Phantom functions would bring requester IDs that were not announced.
+    let control = at.saturating_add(express::DEVICE_CONTROL);
+    config.update16(control, express::PHANTOM_ENABLE, 0);
+    let payload = config.read16(control) & express::PAYLOAD;
     let offered = config.read32(at.saturating_add(express::DEVICE_CAPABILITIES));
-    Express { offset: at, port, flr: offered != u32::MAX && offered & express::FLR != 0 }
+    Express { offset: at, port, flr: offered != u32::MAX && offered & express::FLR != 0, payload }
+}
+
+/// Switches off what firmware may have left on that lets a function send in another way or
+/// under another requester ID than announced: its virtual functions (9.3.3.3), translations of
+/// its own (10.5.1.3), page requests (10.5.2.1) and PASIDs (7.8.8.3).
+fn firmware_off(config: Config<'_>) {
+    let control =
+        |id: u16, offset: u16| Some(config.extended_capability(id)?.saturating_add(offset));
+    if let Some(at) = control(extended::SRIOV, sriov::CONTROL) {
+        config.update16(at, sriov::VF_ENABLE | sriov::VF_MEMORY, 0);
+    }
+    set_ats(config, false);
+    for (id, offset) in [(extended::PRI, pri::CONTROL), (extended::PASID, pasid::CONTROL)] {
+        if let Some(at) = control(id, offset) {
+            config.write16(at, 0);
+        }
+    }
 }
 
 /// Switches on what ACS offers; returns whether it separates. A port with a link

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 use palisade_board::PcieHost;
 
+use crate::enumerate::MAX_DEPTH;
 use crate::function::{Function, Header, PortType};
 use crate::topology::Topology;
 use crate::{Address, Error};
@@ -19,7 +20,7 @@ pub struct Streams {
 impl Topology {
     /// Every requester ID that the function's transactions can carry when they
     /// leave the root complex, its own first.
-    pub fn requesters(&self, index: usize) -> ArrayVec<u16, 4> {
+    pub fn requesters(&self, index: usize) -> ArrayVec<u16, { MAX_DEPTH + 1 }> {
         let mut ids = ArrayVec::new();
         let Some(function) = self.functions.get(index) else { return ids };
         ids.push(function.address.requester());
@@ -39,6 +40,13 @@ impl Topology {
             }
         }
         ids
+    }
+
+    /// The requester ID that the function's messages carry: its own, or that of
+    /// the last bridge above it that sends in its own name (PCI Express to PCI
+    /// Bridge Specification 1.0, 2.3). Functions behind one bridge share it.
+    pub fn message_requester(&self, index: usize) -> Option<u16> {
+        self.requesters(index).last().copied()
     }
 
     /// The function's StreamIDs by the host's iommu-map; `None` where no SMMU

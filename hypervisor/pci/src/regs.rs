@@ -111,12 +111,16 @@ pub mod express {
     pub const DEVICE_STATUS: u16 = 0x0a;
     /// Device Capabilities: Function Level Reset Capability.
     pub const FLR: u32 = 1 << 28;
+    /// Device Control: Max_Payload_Size.
+    pub const PAYLOAD: u16 = 0b111 << 5;
     /// Device Control: Phantom Functions Enable.
     pub const PHANTOM_ENABLE: u16 = 1 << 9;
     /// Device Control: Initiate Function Level Reset.
     pub const INITIATE_FLR: u16 = 1 << 15;
     /// Device Status: Transactions Pending.
     pub const PENDING: u16 = 1 << 5;
+    /// PCI Express Capabilities: Capability Version.
+    pub const VERSION: u16 = 0xf;
 }
 
 /// Advanced Features capability (ECN to PCI 3.0), offsets from its start.
@@ -151,6 +155,28 @@ pub mod ats {
     pub const CONTROL: u16 = 6;
     /// ATS is enabled.
     pub const CONTROL_ENABLE: u16 = 1 << 15;
+}
+
+/// Page Request Extended Capability (10.5.2), offsets from its start.
+pub mod pri {
+    /// Page Request Control register; bit 0 enables it.
+    pub const CONTROL: u16 = 4;
+}
+
+/// PASID Extended Capability (7.8.8), offsets from its start.
+pub mod pasid {
+    /// PASID Control register; bit 0 enables it.
+    pub const CONTROL: u16 = 6;
+}
+
+/// SR-IOV Extended Capability (9.3.3), offsets from its start.
+pub mod sriov {
+    /// SR-IOV Control register.
+    pub const CONTROL: u16 = 8;
+    /// Virtual functions exist.
+    pub const VF_ENABLE: u16 = 1 << 0;
+    /// Virtual functions decode memory.
+    pub const VF_MEMORY: u16 = 1 << 3;
 }
 
 /// ACS Extended Capability (7.7.8), offsets from its start.
@@ -196,4 +222,12 @@ pub mod msi {
     pub const CONTROL: u16 = 0x02;
     /// Message Control: MSI Enable.
     pub const ENABLE: u16 = 1 << 0;
+    /// Message Control: Multiple Message Enable.
+    pub const MULTIPLE_ENABLE: u16 = 0b111 << 4;
+    /// Message Control: the address has 64 bits.
+    pub const WIDE: u16 = 1 << 7;
+    /// Message Control: mask and pending bits for each vector.
+    pub const MASKS: u16 = 1 << 8;
+    /// Message Address, lower 32 bits.
+    pub const ADDRESS: u16 = 0x04;
 }

@@ -2,12 +2,12 @@
 
 use palisade_hal::{Deadline, Env};
 
-use crate::Error;
 use crate::ecam::Config;
 use crate::function::{Function, Header};
 use crate::idle::{self, IdleProof};
 use crate::regs::{advanced, bridge, express, header, power};
 use crate::topology::Topology;
+use crate::{Address, Error};
 
 /// Wait after a reset before a function is spoken to, in milliseconds (6.6.1, 6.6.2).
 pub const RESET_WAIT_MS: u64 = 100;
@@ -57,7 +57,7 @@ impl Topology {
     /// function may be reset along with this one (its own group).
     ///
     /// # Errors
-    /// [`Error::NoReset`], [`Error::Absent`].
+    /// [`Error::NoReset`], [`Error::ResetsOther`], [`Error::ResetsBridge`], [`Error::Absent`].
     pub fn reset_method(
         &self,
         index: usize,
@@ -79,21 +79,26 @@ impl Topology {
                 return Ok(ResetMethod::Power);
             }
         }
-        if let Some(bridge) = function.parent
-            && self.is_last_bridge(bridge)
-            && self.behind(bridge).all(|other| other == index || together(other))
-        {
-            return Ok(ResetMethod::SecondaryBus { bridge });
+        let device = function.address;
+        let Some(bridge) = function.parent else { return Err(Error::NoReset(device)) };
+        if let Some(bridge) = self.bridge_on(bridge) {
+            return Err(Error::ResetsBridge { device, bridge });
         }
-        Err(Error::NoReset(function.address))
+        let alone = |other: &usize| *other == index || together(*other);
+        let other = self.behind(bridge).find(|other| !alone(other));
+        match other.and_then(|other| self.functions.get(other)) {
+            Some(other) => Err(Error::ResetsOther { device, other: other.address }),
+            None => Ok(ResetMethod::SecondaryBus { bridge }),
+        }
     }
 
-    /// Whether this is a bridge with no other behind it, whose numbers and windows
-    /// a reset of the bus would take.
-    fn is_last_bridge(&self, index: usize) -> bool {
-        let is_bridge = |function: &Function| matches!(function.header, Header::Bridge { .. });
-        self.functions.get(index).is_some_and(is_bridge)
-            && !self.functions.iter().any(|other| is_bridge(other) && other.parent == Some(index))
+    /// A bridge on the bus behind this one, whose numbers and windows a reset of
+    /// the bus would take.
+    fn bridge_on(&self, index: usize) -> Option<Address> {
+        let on_it = |other: &&Function| {
+            matches!(other.header, Header::Bridge { .. }) && other.parent == Some(index)
+        };
+        self.functions.iter().find(on_it).map(|bridge| bridge.address)
     }
 
     /// Switches bus mastering off, waits until no transaction is pending, resets

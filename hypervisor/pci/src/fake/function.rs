@@ -3,7 +3,9 @@
 use std::vec::Vec;
 
 use crate::bar;
-use crate::regs::{acs, advanced, ats, bridge, capability, express, extended, header, msix, power};
+use crate::regs::{
+    acs, advanced, ats, bridge, capability, express, extended, header, msi, msix, power, sriov,
+};
 
 const SPACE: usize = 4096;
 
@@ -165,10 +167,63 @@ impl FakeFunction {
         self
     }
 
+    /// An MSI capability with these bits in Message Control (7.7.1).
+    pub fn msi(mut self, control: u16) -> Self {
+        let wide = control & msi::WIDE != 0;
+        let masks = control & msi::MASKS != 0;
+        let size = if wide { 14 } else { 10 } + if masks { 10 } else { 0 };
+        let at = self.capability(capability::MSI, u8::next_multiple_of(size, 4));
+        self.put16(at + msi::CONTROL, control);
+        self.allow16(at + msi::CONTROL, msi::ENABLE | msi::MULTIPLE_ENABLE);
+        self.allow32(at + msi::ADDRESS, !3);
+        if wide {
+            self.allow32(at + 8, u32::MAX);
+        }
+        self.allow16(at + if wide { 12 } else { 8 }, u16::MAX);
+        if masks {
+            self.allow32(at + if wide { 16 } else { 12 }, u32::MAX);
+        }
+        self
+    }
+
+    /// An SR-IOV capability whose virtual functions firmware left on.
+    pub fn sriov(mut self) -> Self {
+        let at = self.extended(extended::SRIOV, 0x40);
+        let on = sriov::VF_ENABLE | sriov::VF_MEMORY;
+        self.allow16(at + sriov::CONTROL, on);
+        self.put16(at + sriov::CONTROL, on);
+        self
+    }
+
+    /// Device Control as firmware left it.
+    pub fn device_control(mut self, value: u16) -> Self {
+        if let Some(at) = self.express {
+            self.put16(at + express::DEVICE_CONTROL, value);
+        }
+        self
+    }
+
     /// An ATS capability.
     pub fn ats(mut self) -> Self {
         let at = self.extended(extended::ATS, 8);
         self.allow16(at + ats::CONTROL, ats::CONTROL_ENABLE | 0x1f);
+        self
+    }
+
+    /// An ATS capability that firmware left on.
+    pub fn ats_left_on(self) -> Self {
+        let mut this = self.ats();
+        let mut at = extended::START;
+        while this.get16(at) != extended::ATS {
+            at = this.get16(at + 2) >> 4;
+        }
+        this.put16(at + ats::CONTROL, ats::CONTROL_ENABLE);
+        this
+    }
+
+    /// The same at another place.
+    pub fn at(mut self, device: u8, function: u8) -> Self {
+        (self.device, self.function) = (device, function);
         self
     }
 
@@ -181,6 +236,25 @@ impl FakeFunction {
     /// A byte of configuration space, as a hostile device would have it.
     pub fn byte(mut self, offset: u16, value: u8) -> Self {
         self.bytes[usize::from(offset)] = value;
+        self
+    }
+
+    /// A capability list as a hostile device would have it: IDs and places, in this order.
+    pub fn list(mut self, capabilities: &[(u8, u8)]) -> Self {
+        let mut pointer = header::CAPABILITIES;
+        for &(id, at) in capabilities {
+            self.bytes[usize::from(pointer)] = at;
+            self.bytes[usize::from(at)] = id;
+            pointer = u16::from(at) + 1;
+        }
+        self.put16(header::STATUS, header::STATUS_CAPABILITIES);
+        self
+    }
+
+    /// `count` bytes that a write changes.
+    pub fn writable(mut self, at: u16, count: usize) -> Self {
+        let at = usize::from(at);
+        self.writable[at..at + count].fill(0xff);
         self
     }
 

@@ -3,7 +3,7 @@
 use crate::common::{edu, host, machine, machine_on, nvme};
 use palisade_board::Space;
 use palisade_pci::fake::FakeFunction;
-use palisade_pci::regs::{bridge, express, header};
+use palisade_pci::regs::{ats, bridge, express, extended, header, sriov};
 use palisade_pci::{Error, Header, MAX_FUNCTIONS};
 
 /// Ports 1 and 2 with a switch behind 2: 00:00 host bridge, 01:00 nvme, 02 switch
@@ -205,4 +205,32 @@ fn bridges_nested_too_deep_are_closed() {
     let machine = machine(vec![chain]);
     assert!(machine.topology.problems().iter().any(|p| matches!(p, Error::NoBus(_))));
     assert_eq!(machine.topology.functions().iter().filter(|f| f.is_endpoint()).count(), 0);
+}
+
+#[test]
+fn what_firmware_left_on_goes_off() {
+    let machine = machine(vec![nvme(1).ats_left_on().sriov()]);
+    let control = |id, at: u16| {
+        let config = machine.topology.ecam().config(machine.topology.functions()[0].address);
+        config.read16(config.extended_capability(id).expect("there") + at)
+    };
+    assert_eq!(control(extended::SRIOV, sriov::CONTROL), 0, "virtual functions exist");
+    assert_eq!(control(extended::ATS, ats::CONTROL), 0, "it translates by itself");
+}
+
+#[test]
+fn a_function_beyond_the_limit_masters_nothing() {
+    let mut root: Vec<_> = (0..MAX_FUNCTIONS as u16 / 8)
+        .flat_map(|device| {
+            (0..8).map(move |f| FakeFunction::endpoint(device as u8, f, 0x1111_2222))
+        })
+        .collect();
+    root.iter_mut().for_each(|f| *f = std::mem::replace(f, edu(0)).multi_function());
+    let mut behind = FakeFunction::endpoint(0, 0, 0x1111_2222);
+    behind = behind.byte(header::COMMAND, header::COMMAND_MASTER as u8);
+    root.truncate(MAX_FUNCTIONS - 1);
+    root.push(FakeFunction::root_port(31, vec![behind]).at(31, 7));
+    let machine = machine(root);
+    assert!(machine.topology.problems().iter().any(|p| matches!(p, Error::TooMany(_))));
+    assert_eq!(machine.bus.peek32(0x0100, header::COMMAND) as u16, header::COMMAND_INTX_OFF);
 }

@@ -184,3 +184,19 @@ fn no_map_no_smmu() {
     let machine = machine_on(host, vec![edu(1)]);
     assert_eq!(machine.topology.streams(0, &machine.host), Ok(None));
 }
+
+#[test]
+fn messages_carry_the_name_of_the_last_bridge() {
+    let inner = FakeFunction::bridge(3, 0, vec![edu(6)]);
+    let machine = machine(vec![
+        FakeFunction::bridge(1, 0, vec![edu(4), edu(5), inner]).express(7, false),
+        FakeFunction::root_port(2, vec![nvme(0)]),
+        edu(3),
+    ]);
+    let message = |bdf| machine.topology.message_requester(machine.index(bdf));
+    assert_eq!(message(0x0120), Some(0x0100), "the bridge's secondary bus, device 0");
+    assert_eq!(message(0x0128), Some(0x0100));
+    assert_eq!(message(0x0230), Some(0x0100), "through both bridges");
+    assert_eq!(message(0x0300), Some(0x0300), "a port changes nothing");
+    assert_eq!(message(0x0018), Some(0x0018));
+}

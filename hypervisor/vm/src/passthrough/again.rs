@@ -2,7 +2,7 @@
 
 use palisade_hal::Env;
 use palisade_iommu::{Condition, Iommus};
-use palisade_pci::{Address, Error};
+use palisade_pci::Address;
 
 use super::claims::{Passthrough, Row, group};
 use super::refusal::Refusal;
@@ -42,8 +42,7 @@ impl Passthrough {
         };
         let method = match topology.reset_method(found.index, &unowned) {
             Ok(method) => Some(method),
-            Err(Error::NoReset(address)) => return Err(Refusal::NoReset(address)),
-            Err(error) => return Err(Refusal::Device(error)),
+            Err(error) => return Err(Refusal::NoReset(error)),
         };
         let aborting = group.is_some();
         let settle_ms = known.map_or(0, |row| row.settle_ms);
@@ -53,6 +52,7 @@ impl Passthrough {
             condition: Condition::Free,
             isolated: known.is_some_and(|row| row.isolated),
             wire: None,
+            messages: None,
             method,
             settle_ms,
         };

@@ -50,8 +50,18 @@ pub enum Refusal {
         phandle: u32,
     },
     /// It cannot be reset.
-    #[error("device {0}: cannot be reset and its manifest entry does not say reset = \"none\"")]
-    NoReset(Address),
+    #[error("device {0}; its manifest entry does not say reset = \"none\"")]
+    NoReset(palisade_pci::Error),
+    /// A guest's scan of its buses does not come there.
+    #[error("device {device}: a guest does not find {guest:#06x}: {reason}")]
+    Hidden {
+        /// The device.
+        device: Address,
+        /// Where the guest would see it.
+        guest: u16,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Two devices at one place of the guest's bus.
     #[error("device {device}: guest address {guest:#06x} is taken")]
     GuestAddress {
