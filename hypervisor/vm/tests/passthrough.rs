@@ -137,7 +137,7 @@ impl Rig {
         domain: &Arc<Domain>,
         devices: &[Device<'_>],
     ) -> Result<Vec<Address>, Refusal> {
-        let request = Request { vm, devices, no_isolation: false };
+        let request = Request { vm, devices, present: &[], no_isolation: false };
         let assigned = self.book.assign(&request, domain, &self.iommus, &*self.clock)?;
         Ok(assigned.iter().map(|assigned| assigned.address).collect())
     }
@@ -299,7 +299,10 @@ fn refusals_come_before_anything_is_touched() {
     assert_eq!(refused(&[device(NVME, 8), device(0x0900, 16)]), Refusal::Absent(at(0x0900)));
     assert_eq!(refused(&[device(0x0008, 8)]), Refusal::NotAssignable(at(0x0008)), "a port");
     assert_eq!(refused(&[device(0x0018, 8)]), Refusal::NotAssignable(at(0x0018)), "a host bridge");
-    assert_eq!(refused(&[device(NVME, 8), device(0x0020, 16)]), Refusal::NoReset(at(0x0020)));
+    assert_eq!(
+        refused(&[device(NVME, 8), device(0x0020, 16)]),
+        Refusal::NoReset(palisade_pci::Error::NoReset(at(0x0020)))
+    );
     assert_eq!(
         refused(&[device(NVME, 8), device(NVME, 16)]),
         Refusal::Claimed { device: at(NVME), vm: 0 }
@@ -344,14 +347,14 @@ fn without_an_smmu_it_takes_the_explicit_words() {
     assert_eq!(refusal, Refusal::NoSmmu(at(NVME)));
     assert!(refusal.to_string().contains("no SMMU"));
     let devices = [device(NVME, 8), device(EDU, 16)];
-    let request = Request { vm: 0, devices: &devices, no_isolation: true };
+    let request = Request { vm: 0, devices: &devices, present: &[], no_isolation: true };
     let assigned =
         rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).expect("as the manifest says");
     assert!(assigned.iter().all(|assigned| !assigned.isolated));
     assert!(rig.book.rows().iter().all(|row| !row.isolated && row.owner == Some(0)));
     // The one tells that nothing is pending; the other cannot, and nothing aborted meanwhile.
     assert_eq!(rig.take_back(0), [(NVME, Condition::Free), (EDU, Condition::Quarantined)]);
-    let again = Request { vm: 0, devices: &devices[1..], no_isolation: true };
+    let again = Request { vm: 0, devices: &devices[1..], present: &[], no_isolation: true };
     let refusal = rig.book.assign(&again, &domain, &rig.iommus, &*rig.clock).err();
     assert_eq!(refusal, Some(Refusal::Quarantined(at(EDU))));
 }
@@ -396,6 +399,48 @@ fn functions_of_one_device_do_not_go_to_two_vms() {
     assert_eq!(rig.assign(1, &second, &[device(0x0101, 8)]), split(0x0101, 0x0100));
     assert_eq!(rig.bus.resets(0x0100) + rig.bus.resets(0x0101), 0);
     assert!(rig.assign(0, &first, &[device(0x0100, 8), device(0x0101, 9)]).is_ok());
+}
+
+#[test]
+fn a_slot_that_no_scan_finds_is_refused() {
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    for (guest, word) in [(0xffff, "no root port"), (0x0108, "device 0"), (0x000f, "function 0")] {
+        let refusal = rig.assign(0, &domain, &[device(NVME, guest)]).expect_err("refused");
+        assert!(matches!(refusal, Refusal::Hidden { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(word), "{refusal}");
+    }
+    assert_eq!(rig.bus.resets(NVME), 0);
+    // Beside a function 0 it is found: of the same manifest, or there already.
+    assert!(rig.assign(0, &domain, &[device(NVME, 15), device(EDU, 8)]).is_ok());
+    rig.take_back(0);
+    let (_, domain) = rig.domain(1);
+    let devices = [device(NVME, 15)];
+    let request = Request { vm: 1, devices: &devices, present: &[8], no_isolation: false };
+    assert!(rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).is_ok());
+}
+
+#[test]
+fn behind_one_bridge_one_device_sends_messages() {
+    // They carry the bridge's name, so that only one can be told by it.
+    let behind = vec![edu_at(4), edu_at(5)];
+    let bridge = FakeFunction::bridge(4, 0, behind).express(7, false);
+    let mut root = ports();
+    root.push(bridge);
+    let rig = rig(root, Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let secondary = 0x0300;
+    let devices = [device(secondary | 0x20, 8), device(secondary | 0x28, 16), device(NVME, 24)];
+    let request = Request { vm: 0, devices: &devices, present: &[], no_isolation: false };
+    let assigned = rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).expect("together");
+    let messages: Vec<_> = assigned.iter().map(|one| (one.message, one.guest.messages)).collect();
+    assert_eq!(messages, [(Some(secondary), true), (None, false), (Some(NVME), true)]);
+    // And again for the next owner.
+    rig.take_back(0);
+    let (_, other) = rig.domain(1);
+    let request = Request { vm: 1, ..request };
+    let assigned = rig.book.assign(&request, &other, &rig.iommus, &*rig.clock).expect("together");
+    assert_eq!(assigned[0].message, Some(secondary));
 }
 
 #[test]
@@ -460,7 +505,7 @@ fn a_shared_wire_goes_to_the_first() {
     let wires = |vm: u16, bdf: u16| {
         let (_, domain) = rig.domain(vm);
         let devices = [device(bdf, 8)];
-        let request = Request { vm, devices: &devices, no_isolation: false };
+        let request = Request { vm, devices: &devices, present: &[], no_isolation: false };
         let assigned =
             rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).expect("assigned");
         (assigned[0].guest.wired, assigned[0].wire.map(|(wire, guest)| (wire.intid, guest)))
@@ -493,7 +538,7 @@ fn a_device_translates_itself_only_where_words_and_smmu_agree() {
         let driver = FakeDriver::with(Capabilities { ats: offered, ..whole });
         let rig = rig(root, Some(driver));
         let (_, domain) = rig.domain(0);
-        let request = Request { vm: 0, devices: &[wanted], no_isolation: false };
+        let request = Request { vm: 0, devices: &[wanted], present: &[], no_isolation: false };
         let assigned = rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).unwrap();
         assert_eq!((assigned[0].policy.ats, translates(&rig, NVME)), (given, given));
         assert!(!assigned[0].policy.stalls);

@@ -7,7 +7,7 @@ use palisade_board::{IdMap, PcieHost, Range, Space, Window};
 use palisade_hal::fake::SteppedClock;
 use palisade_hal::{Env, Ipa, PhysAddr};
 use palisade_pci::fake::{FakeBus, FakeFunction};
-use palisade_pci::regs::{capability, express, extended, header, power};
+use palisade_pci::regs::{acs, capability, express, extended, header, msi, power};
 use palisade_pci::{Address, Topology};
 use palisade_vm::load::TreeWriter;
 use palisade_vm::mmio::{Access, MmioDevice, Width};
@@ -61,6 +61,11 @@ struct Rig {
 
 /// A host with the device 01:00.0 behind a root port, at 00:02.0 for the guest.
 fn rig(device: FakeFunction) -> Rig {
+    rig_of(vec![device])
+}
+
+/// The same with these functions at 01:00.
+fn rig_of(functions: Vec<FakeFunction>) -> Rig {
     let range = |base, size| Range::new(base, size).expect("range");
     let window =
         |space, bus, size| Window { space, prefetchable: false, bus, cpu: range(bus, size) };
@@ -82,13 +87,13 @@ fn rig(device: FakeFunction) -> Rig {
         coherent: true,
     };
     let clock = Arc::new(SteppedClock::new());
-    let bus = FakeBus::new(clock.clone(), vec![FakeFunction::root_port(1, vec![device])]);
+    let bus = FakeBus::new(clock.clone(), vec![FakeFunction::root_port(1, functions)]);
     let topology = Arc::new(Topology::enumerate(bus.ecam(&board), &board));
     assert_eq!(topology.problems(), []);
     let view = Arc::new(View::default());
     let host = PciHost::new(view.clone());
     let index = topology.find(Address::new(0, DEVICE)).expect("enumerated");
-    host.add(&topology, Guest { index, bdf: GUEST, wired: true }).expect("added");
+    host.add(&topology, Guest { index, bdf: GUEST, wired: true, messages: true }).expect("added");
     Rig { clock, bus, topology, view, host }
 }
 
@@ -322,10 +327,120 @@ fn taken_away_nothing_is_left_mapped() {
     assert_eq!(rig.view.now(), []);
     assert_eq!(rig.read32(header::ID), u32::MAX);
     let index = rig.topology.find(Address::new(0, DEVICE)).expect("there");
-    let guest = Guest { index, bdf: GUEST, wired: false };
+    let guest = Guest { index, bdf: GUEST, wired: false, messages: true };
     rig.host.add(&rig.topology, guest).expect("again");
     assert_eq!(rig.host.add(&rig.topology, guest), Err(PciError::Taken(GUEST)));
     assert_eq!(rig.read8(header::INTERRUPT_PIN), 0, "no wire, no pin");
+}
+
+#[test]
+fn every_shape_of_msi_ends_where_its_control_says() {
+    for (control, bytes) in
+        [(0, 10), (msi::WIDE, 14), (msi::MASKS, 20), (msi::WIDE | msi::MASKS, 24)]
+    {
+        let rig = rig(FakeFunction::endpoint(0, 0, 0x1111_2222).msi(control).power(false));
+        let at = rig.find(capability::MSI);
+        rig.write16(at + msi::CONTROL, msi::ENABLE | msi::MULTIPLE_ENABLE);
+        assert_eq!(rig.read16(at + msi::CONTROL), control | 0x71);
+        for register in (at + 4..at + 24).step_by(4) {
+            rig.write32(register, u32::MAX);
+        }
+        // The device's own power state is never the guest's (the next capability begins there).
+        let power = rig.find(capability::POWER) + power::CONTROL;
+        assert_eq!(rig.bus.peek32(DEVICE, power) as u16, 0, "{control:#x}: PMCSR was written");
+        let wide = control & msi::WIDE != 0;
+        assert_eq!(rig.read32(at + 4), 0xffff_fffc, "address");
+        assert_eq!(rig.read16(at + if wide { 12 } else { 8 }), 0xffff, "data");
+        let masks = at + if wide { 16 } else { 12 };
+        if control & msi::MASKS != 0 {
+            assert_eq!(rig.read32(masks), u32::MAX, "mask bits");
+        }
+        assert!(power - power::CONTROL >= at + bytes);
+    }
+}
+
+#[test]
+fn no_capability_opens_what_another_masks() {
+    // The list: power management at 0x60, then a vendor's at 0x40 that claims 255 bytes, then
+    // MSI-X and an Express capability that run into the one at 0x60 and over the end.
+    let device = FakeFunction::endpoint(0, 0, 0x1111_2222)
+        .list(&[(capability::POWER, 0x60), (capability::VENDOR, 0x40), (capability::MSIX, 0x58)])
+        .byte(0x42, 0xff)
+        .writable(0x40, 0xc0);
+    let rig = rig(device);
+    let listed: Vec<u8> = rig.capabilities().iter().map(|(id, _)| *id).collect();
+    assert_eq!(listed, [capability::POWER, capability::VENDOR], "MSI-X has 8 bytes of 12");
+    for register in (0x44..0x100).step_by(4) {
+        rig.write32(register, u32::MAX);
+    }
+    assert_eq!(rig.bus.peek32(DEVICE, 0x60 + power::CONTROL), 0, "PMCSR was written");
+    assert_eq!(rig.bus.peek32(DEVICE, 0x58), 0x11, "a hidden one was written");
+    assert_eq!(rig.bus.peek32(DEVICE, 0x54), u32::MAX, "the vendor's own passes");
+    assert_eq!(rig.bus.peek32(DEVICE, 0x80), 0, "and no more");
+}
+
+#[test]
+fn a_list_that_loops_ends_for_the_guest() {
+    let device = FakeFunction::endpoint(0, 0, 0x1111_2222)
+        .list(&[(capability::POWER, 0x60), (capability::VENDOR, 0x40)])
+        .byte(0x41, 0x60);
+    let rig = rig(device);
+    assert_eq!(rig.capabilities(), [(capability::POWER, 0x60), (capability::VENDOR, 0x40)]);
+}
+
+#[test]
+fn messages_that_cannot_be_told_apart_are_hidden() {
+    let rig = rig(nvme().msi(0));
+    let guest = rig.host.guests()[0];
+    rig.host.remove(GUEST);
+    rig.host.add(&rig.topology, Guest { messages: false, ..guest }).expect("added");
+    let ids: Vec<u8> = rig.capabilities().iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [capability::POWER, capability::EXPRESS]);
+}
+
+#[test]
+fn without_its_wire_a_device_never_drives_it() {
+    // Another VM may have the wire: a level there would be a storm that it cannot end.
+    let rig = rig(nvme());
+    let guest = rig.host.guests()[0];
+    rig.host.remove(GUEST);
+    rig.host.add(&rig.topology, Guest { wired: false, ..guest }).expect("added");
+    let off = || rig.bus.peek32(DEVICE, header::COMMAND) as u16 & header::COMMAND_INTX_OFF != 0;
+    for command in [header::COMMAND_MASTER, header::COMMAND_MEMORY, 0] {
+        rig.command(command);
+        assert!(off(), "Interrupt Disable is clear with {command:#x}");
+        assert_eq!(rig.read16(header::COMMAND), command, "as the guest wrote it");
+    }
+    // Nor after a reset of its own, whatever it writes next.
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    let messages = rig.find(capability::MSIX) + 2;
+    rig.write16(control, express::INITIATE_FLR);
+    rig.clock.advance(100_000);
+    rig.write16(messages, 0x4000);
+    assert!(off(), "after its own reset");
+    rig.command(header::COMMAND_MASTER);
+    assert!(off());
+}
+
+#[test]
+fn after_its_own_reset_a_device_is_kept_apart_before_it_masters_the_bus() {
+    let other = FakeFunction::endpoint(0, 1, 0x1111_2222).express(0, true);
+    let first = nvme().multi_function().acs(acs::ISOLATING_FUNCTION);
+    let rig = rig_of(vec![first, other.acs(acs::ISOLATING_FUNCTION)]);
+    let acs_on = || {
+        let index = rig.topology.find(Address::new(0, DEVICE)).expect("there");
+        let config = rig.topology.ecam().config(rig.topology.functions()[index].address);
+        let at = config.extended_capability(extended::ACS).expect("ACS") + acs::CONTROL;
+        config.read16(at) == acs::ISOLATING_FUNCTION
+    };
+    assert!(acs_on());
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    rig.write16(control, express::INITIATE_FLR);
+    rig.clock.advance(100_000);
+    assert!(!acs_on(), "a reset takes it");
+    rig.command(header::COMMAND_MASTER);
+    assert_eq!(rig.bus.peek32(DEVICE, header::COMMAND) as u16, header::COMMAND_MASTER);
+    assert!(acs_on(), "bus mastering is on without ACS");
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn attach_devices_and_load(
     let request = Request {
         vm: index as u16,
         devices: &manifest.devices,
+        present: &[],
         no_isolation: manifest.no_dma_isolation,
     };
     let assigned = machine.devices.assign(&request, memory.domain(), &machine.iommus, &Counter)?;

@@ -4,6 +4,8 @@
 //! translations are invalidated, it is drained, reset and proven idle, and only then free. In: idle
 //! again, into the VM's domain, its messages and wire, and last the guest's bus.
 
+use alloc::vec::Vec;
+
 use palisade_bundle::{Device, Place, Requester};
 use palisade_gic::FIRST_SPI;
 use palisade_hal::cpu::Counter;
@@ -154,7 +156,8 @@ pub(crate) fn assign(
         stalls: false,
     };
     let vm = built.vm.index() as u16;
-    let request = Request { vm, devices: &[wanted], no_isolation: false };
+    let present: Vec<u16> = built.pci.guests().iter().map(|other| other.bdf).collect();
+    let request = Request { vm, devices: &[wanted], present: &present, no_isolation: false };
     let domain = built.vm.memory().domain();
     let assigned =
         system.machine.devices.assign(&request, domain, &system.machine.iommus, &Counter)?;

@@ -15,7 +15,7 @@ pub(crate) fn of(hosts: &[PcieHost], devices: &[Assigned]) -> Vec<Sender> {
     let sender = |device: &Assigned| {
         let number = device.address.number();
         let host = hosts.iter().find(|host| u32::from(host.segment) == number >> 16)?;
-        let (_, physical) = host.msi_map.lookup(number as u16)?;
+        let (_, physical) = host.msi_map.lookup(device.message?)?;
         Some(Sender { guest: u32::from(device.guest.bdf), physical })
     };
     devices.iter().filter_map(sender).collect()

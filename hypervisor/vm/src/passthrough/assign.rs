@@ -11,7 +11,7 @@ use palisade_pci::{Address, ResetMethod, Topology, set_ats, translates};
 
 use super::claims::{Found, Passthrough, Row, group};
 use super::refusal::{Refusal, address};
-use crate::pci::{Guest, wire_of};
+use crate::pci::{Guest, hidden, wire_of};
 
 /// What a VM asks for.
 pub struct Request<'r> {
@@ -19,6 +19,8 @@ pub struct Request<'r> {
     pub vm: u16,
     /// Its devices, as its manifest entry lists them. Those by device tree path are not PCI's.
     pub devices: &'r [Device<'r>],
+    /// Guest addresses of the devices that it has already.
+    pub present: &'r [u16],
     /// The manifest says `dma_isolation = "none"`.
     pub no_isolation: bool,
 }
@@ -31,6 +33,9 @@ pub struct Assigned {
     pub topology: Arc<Topology>,
     /// What [`PciHost::add`](crate::pci::PciHost::add) takes.
     pub guest: Guest,
+    /// The requester ID of its messages; `None` where they could not be told from those of
+    /// another function behind the same bridge.
+    pub message: Option<u16>,
     /// Its INTx wire and the guest's INTID for it.
     pub wire: Option<(Interrupt, u32)>,
     /// An SMMU keeps its DMA inside the VM.
@@ -98,15 +103,17 @@ impl Passthrough {
             if plans.iter().any(|plan| plan.address == address) {
                 return Err(Refusal::Claimed { device: address, vm: request.vm });
             }
-            if plans.iter().any(|plan| plan.guest == device.guest) {
-                return Err(Refusal::GuestAddress { device: address, guest: device.guest });
+            let guest = device.guest;
+            let taken = request.present.contains(&guest);
+            if taken || plans.iter().any(|plan| plan.guest == guest) {
+                return Err(Refusal::GuestAddress { device: address, guest });
             }
             found.function.placed().map_err(Refusal::Device)?;
             let (group, confined) = confinement(request, iommus, address)?;
             plans.push(Plan {
                 found,
                 address,
-                guest: device.guest,
+                guest,
                 group,
                 confined,
                 method: None,
@@ -115,6 +122,12 @@ impl Passthrough {
             });
         }
         for plan in &plans {
+            let mut guests = plans.iter().map(|one| &one.guest).chain(request.present);
+            let first = guests.any(|guest| *guest == plan.guest & !7);
+            if let Some(reason) = hidden(plan.guest, first) {
+                let (device, guest) = (plan.address, plan.guest);
+                return Err(Refusal::Hidden { device, guest, reason });
+            }
             let members = self.members(plan);
             let missing = members.iter().find(|m| !plans.iter().any(|p| p.address == **m));
             if let Some(other) = missing {
@@ -131,10 +144,7 @@ impl Passthrough {
             plan.method = match topology.reset_method(plan.found.index, &together) {
                 Ok(method) => Some(method),
                 Err(_) if device.no_reset => None,
-                Err(palisade_pci::Error::NoReset(address)) => {
-                    return Err(Refusal::NoReset(address));
-                }
-                Err(error) => return Err(Refusal::Device(error)),
+                Err(error) => return Err(Refusal::NoReset(error)),
             };
         }
         Ok(plans)
@@ -182,6 +192,7 @@ impl Passthrough {
             condition: Condition::Free,
             isolated: plan.confined,
             wire: None,
+            messages: None,
             method: plan.method,
             settle_ms: plan.settle_ms,
         };
@@ -235,6 +246,7 @@ impl Passthrough {
                 condition: Condition::Assigned,
                 isolated: plan.confined,
                 wire: None,
+                messages: None,
                 method: plan.method,
                 settle_ms: plan.settle_ms,
             });
@@ -246,20 +258,37 @@ impl Passthrough {
     /// be told apart.
     fn finish(&self, vm: u16, plan: Plan<'_>, policy: StreamPolicy) -> Assigned {
         let Plan { found, address, guest, confined, .. } = plan;
-        let own = found.bus.topology.interrupt(found.index, &found.bus.host);
+        let topology = &found.bus.topology;
+        let own = topology.interrupt(found.index, &found.bus.host);
+        let message = topology.message_requester(found.index);
         let mut rows = self.rows.lock();
         let free = own.filter(|wire| self.lines().give_wire(vm, wire.intid));
+        let number = message.map(|id| Address::new(address.segment(), id).number());
+        let heard = number.filter(|number| !rows.iter().any(|row| row.messages == Some(*number)));
         if let Some(row) = rows.iter_mut().find(|row| row.address == address) {
             row.wire = free.map(|wire| wire.intid);
+            row.messages = heard;
         }
         drop(rows);
+        if heard.is_none() {
+            log::warn!(
+                "device {address}: another device behind its bridge interrupts by messages; it \
+                 does so by its wire"
+            );
+        }
         if own.is_some() && free.is_none() {
             log::warn!("device {address}: its INTx wire is shared; VM {vm} does not get it");
         }
         Assigned {
             address,
             topology: found.bus.topology.clone(),
-            guest: Guest { index: found.index, bdf: guest, wired: free.is_some() },
+            guest: Guest {
+                index: found.index,
+                bdf: guest,
+                wired: free.is_some(),
+                messages: heard.is_some(),
+            },
+            message: heard.and(message),
             wire: free.map(|interrupt| (interrupt, wire_of(guest, found.function.pin))),
             isolated: confined,
             policy,

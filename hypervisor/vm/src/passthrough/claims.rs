@@ -36,6 +36,8 @@ pub struct Row {
     pub isolated: bool,
     /// INTID of its INTx wire, while its owner receives it.
     pub wire: Option<u32>,
+    /// Segment and requester ID of its messages, while its owner receives them.
+    pub(super) messages: Option<u32>,
     /// How it is reset; `None`: not at all, as the operator said.
     pub(super) method: Option<ResetMethod>,
     /// How long it may still access memory, in milliseconds.

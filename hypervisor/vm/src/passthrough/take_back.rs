@@ -127,7 +127,7 @@ impl Passthrough {
             if let Err(error) = &answer {
                 log::error!("{error}: dead");
             }
-            self.note(Row { owner: None, condition, wire: None, ..row });
+            self.note(Row { owner: None, condition, wire: None, messages: None, ..row });
             if let Some(wire) = row.wire {
                 self.lines().return_wire(wire);
             }

@@ -4,21 +4,16 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use palisade_hal::{Ipa, PhysAddr};
-use palisade_pci::regs::{capability, express, header, msi, msix, power};
-use palisade_pci::{Address, BarKind, Capability, Config, Error, Function, Topology};
+use palisade_pci::regs::{express, header, power};
+use palisade_pci::{Address, BarKind, Config, Error, Function, Topology};
 
-use super::layout;
 use super::shadow::Shadow;
+use super::{capabilities, layout};
 
 /// Smallest unit of stage 2. A smaller BAR shows itself as large as this.
 const PAGE: u64 = 4096;
 /// What a guest changes of Command.
 const COMMAND: u16 = header::COMMAND_MEMORY | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
-/// What a guest changes of Device Control (7.5.3.4): Relaxed Ordering, Extended Tag, No Snoop
-/// and Max Read Request Size. The payload size is a matter of the whole link.
-const DEVICE_CONTROL: u16 = (1 << 4) | (1 << 8) | (1 << 11) | (7 << 12);
-/// Length of the PCI Express capability, version 2.
-const EXPRESS_BYTES: u16 = 0x3c;
 
 /// Where BARs go: the CPU's view of a VM.
 ///
@@ -40,6 +35,8 @@ pub struct Guest {
     pub bdf: u16,
     /// Its INTx line reaches the guest.
     pub wired: bool,
+    /// Its messages can be told from those of other functions.
+    pub messages: bool,
 }
 
 /// A BAR as the guest places it.
@@ -64,6 +61,8 @@ pub(super) struct VirtualFunction {
     flr: Option<u16>,
     /// The device decodes memory now.
     decoding: bool,
+    /// The device has what its last reset took from it again.
+    restored: bool,
 }
 
 impl VirtualFunction {
@@ -89,10 +88,10 @@ impl VirtualFunction {
             }
             *slot = Some(Window { register, wide, bytes, pa: PhysAddr::new(cpu), mapped: None });
         }
-        let power = capabilities(&mut shadow, config);
+        let power = capabilities::link(&mut shadow, config, guest.messages);
         let flr = function.express.filter(|express| express.flr);
         let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
-        Ok(Self { guest, shadow, windows, power, flr, decoding: false, topology })
+        Ok(Self { guest, shadow, windows, power, flr, decoding: false, restored: false, topology })
     }
 
     /// Where it really is.
@@ -124,13 +123,17 @@ impl VirtualFunction {
             return;
         }
         let passed = self.shadow.write(at, bytes, value);
+        let late = !self.restored;
+        // Before it is as it was, nothing of the guest's reaches the device.
         if passed != 0
+            && self.restore()
             && let Some(config) = self.config()
         {
             store(config, at, bytes, value, passed);
         }
         let touches = |from: u16, to: u16| at < to && from < at.saturating_add(bytes);
-        if touches(header::COMMAND, header::COMMAND.saturating_add(2))
+        if late && self.restored
+            || touches(header::COMMAND, header::COMMAND.saturating_add(2))
             || touches(header::BAR0, header::ROM0)
             || self.power.is_some_and(|power| touches(power, power.saturating_add(2)))
         {
@@ -149,6 +152,14 @@ impl VirtualFunction {
         (value >> (8 * u32::from(offset))) & u32::from(express::INITIATE_FLR >> 8) != 0
     }
 
+    /// Gives the device back what a reset took, unless it has it; false while it does not respond.
+    fn restore(&mut self) -> bool {
+        let Some((function, config)) = self.function().zip(self.config()) else { return false };
+        let restored = self.restored || function.restore(config).is_ok();
+        self.restored = restored;
+        restored
+    }
+
     /// A function-level reset that the guest asked for. The guest waits for its end itself; the
     /// addresses go back into the device when the guest lets it decode again.
     fn reset(&mut self, map: &dyn BarMap) {
@@ -156,12 +167,14 @@ impl VirtualFunction {
         if let (Some(config), Some(control)) = (self.config(), self.flr) {
             config.update16(control, express::INITIATE_FLR, express::INITIATE_FLR);
         }
+        self.restored = false;
     }
 
     /// Every virtual register as at first; the device decodes and masters nothing.
     pub(super) fn power_on(&mut self, map: &dyn BarMap) {
         self.shadow.reset();
         self.update(map);
+        self.restored = false;
     }
 
     /// Takes every BAR out of the guest's view.
@@ -187,19 +200,25 @@ impl VirtualFunction {
         if !decode {
             self.close(map);
         }
-        let Some((function, config)) = self.function().zip(self.config()) else { return };
-        let mut decoding = self.decoding;
-        if decode && !decoding {
-            // A reset may have taken the addresses. If they do not stay, nothing is decoded.
-            decoding = function.restore(config).is_ok();
-        }
-        decoding &= decode;
-        let memory = if decoding { header::COMMAND_MEMORY } else { 0 };
-        config.write16(header::COMMAND, (command & !header::COMMAND_MEMORY) | memory);
-        self.decoding = decoding;
-        if decoding {
+        // The device may have reset itself, too: nothing is decoded whose addresses do not stay.
+        self.restored &= self.decoding || !decode;
+        self.decoding = self.restore() && decode;
+        let Some(config) = self.config() else { return };
+        config.write16(header::COMMAND, self.allowed(command));
+        if self.decoding {
             self.place(map);
         }
+    }
+
+    /// What the device's Command becomes where the guest's is `command`. A wire that the guest
+    /// does not have may be another VM's: the device then never drives it (7.5.1.1.3).
+    fn allowed(&self, command: u16) -> u16 {
+        let mut off = if self.decoding { 0 } else { header::COMMAND_MEMORY };
+        if !self.restored {
+            off |= header::COMMAND_MASTER;
+        }
+        let silent = !self.guest.wired || !self.restored;
+        command & !off | if silent { header::COMMAND_INTX_OFF } else { 0 }
     }
 
     /// Maps each BAR where the guest put it; one outside the windows is nowhere.
@@ -233,61 +252,6 @@ fn head(shadow: &mut Shadow, config: Config<'_>, function: &Function, guest: Gue
     shadow.expose(header::SUBSYSTEM, 4);
     shadow.own8(header::INTERRUPT_LINE, config.read8(header::INTERRUPT_LINE), 0xff);
     shadow.own8(header::INTERRUPT_PIN, if guest.wired { function.pin } else { 0 }, 0);
-}
-
-/// Links the capabilities that pass; answers where PMCSR is.
-fn capabilities(shadow: &mut Shadow, config: Config<'_>) -> Option<u16> {
-    let mut pointer = header::CAPABILITIES;
-    let mut pmcsr = None;
-    for found in config.capabilities() {
-        let at = u16::from(found.offset);
-        let Some(bytes) = allow(shadow, config, found) else { continue };
-        if found.id == capability::POWER && pmcsr.is_none() {
-            pmcsr = Some(at.saturating_add(power::CONTROL));
-        }
-        shadow.own8(pointer, found.offset, 0);
-        shadow.own8(at.saturating_add(1), 0, 0);
-        pointer = at.saturating_add(1);
-        if at.saturating_add(bytes) > 0x100 {
-            break;
-        }
-    }
-    pmcsr
-}
-
-/// Lets a capability pass; answers its length, or `None` if it is hidden.
-fn allow(shadow: &mut Shadow, config: Config<'_>, found: Capability) -> Option<u16> {
-    let at = u16::from(found.offset);
-    let bytes = match found.id {
-        capability::POWER => 8,
-        capability::MSI => 24,
-        capability::MSIX => 12,
-        capability::EXPRESS => EXPRESS_BYTES,
-        // At +2 it gives its own length; shorter than its head it makes no sense.
-        capability::VENDOR => u16::from(config.read8(at.saturating_add(2))).max(4),
-        _ => return None,
-    };
-    shadow.expose(at, bytes);
-    match found.id {
-        // The power state is virtual: asleep, the device would answer nobody.
-        capability::POWER => {
-            shadow.own_bits(at.saturating_add(power::CONTROL), power::STATE as u8);
-        }
-        capability::MSI => {
-            let control = at.saturating_add(msi::CONTROL);
-            // Enable and Multiple Message Enable.
-            shadow.pass16(control, msi::ENABLE | (7 << 4));
-            shadow.pass(at.saturating_add(4), bytes.saturating_sub(4));
-        }
-        capability::MSIX => {
-            shadow.pass16(at.saturating_add(msix::CONTROL), msix::ENABLE | msix::MASK_ALL);
-        }
-        capability::EXPRESS => {
-            shadow.pass16(at.saturating_add(express::DEVICE_CONTROL), DEVICE_CONTROL);
-        }
-        _ => shadow.pass(at.saturating_add(3), bytes.saturating_sub(3)),
-    }
-    Some(bytes)
 }
 
 fn load(config: Config<'_>, at: u16, bytes: u16) -> u32 {

@@ -18,8 +18,7 @@ pub const fn wire(device: u8, pin: u8) -> u32 {
     SPI + FIRST_SPI + (device as u32 + pin.saturating_sub(1) as u32) % 4
 }
 
-/// Buses that a virtual root port leads to: 1 up to this. Functions on buses beyond are found
-/// only by who looks everywhere.
+/// Buses that a virtual root port leads to: 1 up to this.
 pub(super) const MAX_PORTS: u8 = 16;
 
 /// Device number on bus 0 of the virtual root port that leads to `bus`, from 16 on. In ascending
@@ -37,6 +36,21 @@ pub const fn wire_of(bdf: u16, pin: u8) -> u32 {
         return wire(device, pin);
     }
     wire(port(bus), (pin.saturating_sub(1) + device) % 4 + 1)
+}
+
+/// Why a guest that scans its buses does not come to `bdf`; `None` where it does. `first`: the
+/// device has a function 0, which says that there are others (7.5.1.1.9).
+pub(crate) const fn hidden(bdf: u16, first: bool) -> Option<&'static str> {
+    let [bus, slot] = bdf.to_be_bytes();
+    if bus > MAX_PORTS {
+        Some("no root port leads to its bus")
+    } else if bus > 0 && slot >> 3 != 0 {
+        Some("a link has device 0 only")
+    } else if slot & 7 != 0 && !first {
+        Some("its device has no function 0")
+    } else {
+        None
+    }
 }
 
 /// Whether `bytes` bytes at `start` lie in one of the windows.

@@ -5,6 +5,7 @@
 //! the device's pages straight into stage 2. ATS, PASID, PRI, SR-IOV and everything else in
 //! extended configuration space are hidden, as are capabilities whose writes outlast an owner.
 
+mod capabilities;
 mod describe;
 mod function;
 mod host;
@@ -16,5 +17,6 @@ mod shadow;
 pub use describe::{Interrupts, describe};
 pub use function::{BarMap, Guest};
 pub use host::{PciError, PciHost};
+pub(crate) use layout::hidden;
 pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire, wire_of};
 pub use nothing::open_windows;
