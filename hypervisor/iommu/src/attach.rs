@@ -9,13 +9,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
-
 use crate::device::DeviceId;
 use crate::domain::{Domain, DomainKind};
-use crate::driver::{Drained, DriverError, Invalidation, Response, StreamPolicy, StreamState};
+use crate::driver::{DriverError, Invalidation, StreamPolicy, StreamState};
 use crate::error::Error;
-use crate::fault::{Fault, Owner};
+use crate::fault::{Owner, Storms};
 use crate::group::{Attachment, Condition, Group, Idle, Mode, State};
 use crate::instance::Instance;
 use crate::registry::Iommus;
@@ -23,8 +21,6 @@ use crate::registry::Iommus;
 /// Records that a detach takes from the queue at most before it lets the owner go.
 const DRAIN_ROUNDS: usize = 64;
 const DRAIN_BUDGET: usize = 256;
-/// Records of one drain at most, so that a stall among them is never forgotten.
-const STALLS_PER_DRAIN: usize = 256;
 
 /// One line of the posture report.
 #[derive(Clone, Debug)]
@@ -60,7 +56,7 @@ impl Iommus {
         let mut state = group.lock();
         let device = state.first_device();
         let phandle = instance.phandle();
-        match (state.condition, state.attachment.as_ref().and_then(|a| a.domain.owner())) {
+        match (state.condition(), state.attachment.as_ref().and_then(|a| a.domain.owner())) {
             (Condition::Free, _) => {}
             (Condition::Assigned, Some(owner)) => return Err(Error::Assigned { device, owner }),
             (condition, _) => return Err(Error::Condition { device, condition }),
@@ -70,6 +66,8 @@ impl Iommus {
         }
         self.fits(instance, domain, device)?;
         let ats: &[_] = if policy.ats { &state.streams } else { &[] };
+        // What its last owner did is not the next one's.
+        state.streams.iter().for_each(|&stream| instance.driver().renew_budget(stream));
         domain.enter(instance, ats)?;
         // Routed before the first transaction can fault, so that none is charged to nobody.
         self.route(instance, &state, domain.owner());
@@ -102,7 +100,7 @@ impl Iommus {
         let instance = group.instance();
         let mut state = group.lock();
         let device = state.first_device();
-        let condition = state.condition;
+        let condition = state.condition();
         let State { streams, attachment, .. } = &mut *state;
         let Some(attachment) = attachment else {
             return Err(Error::Condition { device, condition });
@@ -112,6 +110,9 @@ impl Iommus {
         }
         if !attachment.mode.is_plain() {
             return Err(Error::Mode);
+        }
+        if condition == Condition::Contained {
+            return Err(Error::Condition { device, condition });
         }
         if Arc::ptr_eq(&attachment.domain, domain) {
             return Ok(());
@@ -152,16 +153,20 @@ impl Iommus {
         let mut state = group.lock();
         let device = state.first_device();
         let Some(attachment) = state.attachment.take() else {
-            return Err(Error::Condition { device, condition: state.condition });
+            return Err(Error::Condition { device, condition: state.condition() });
         };
         let domain = attachment.domain;
         // All of them, whatever one says.
         let aborted = group.waits().around(|| abort_all(instance, state.streams.iter()));
         let streams: &[_] = if attachment.policy.ats { &state.streams } else { &[] };
         let forgotten = domain.waits().around(|| forget(instance, &domain, streams));
-        // What was recorded until now is the old owner's; after this nothing new can be.
+        // What was recorded until now is the old owner's; after this nothing new can be. Who storms
+        // meanwhile is contained when this group's lock is open again.
+        let mut storms = Storms::new();
         for _ in 0..DRAIN_ROUNDS {
-            if !self.drain(instance, DRAIN_BUDGET).more {
+            let drained = self.take_records(instance, DRAIN_BUDGET);
+            storms.extend(drained.storms.into_iter().take(storms.remaining_capacity()));
+            if !drained.more {
                 break;
             }
         }
@@ -177,6 +182,8 @@ impl Iommus {
         }
         domain.leave(instance, streams, answer.is_ok());
         state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
+        drop(state);
+        self.contain(instance, &storms);
         answer.map_err(Error::from)
     }
 
@@ -191,58 +198,21 @@ impl Iommus {
                 state.condition = Condition::Free;
                 Ok(())
             }
-            condition => Err(Error::Condition { device: state.first_device(), condition }),
+            _ => {
+                let (device, condition) = (state.first_device(), state.condition());
+                Err(Error::Condition { device, condition })
+            }
         }
     }
 
     /// Gives a group up for good: its devices could not be proven idle. Its streams abort.
     pub fn bury(&self, group: &Arc<Group>) {
-        let assigned = group.condition() == Condition::Assigned;
+        let assigned = group.lock().attachment.is_some();
         // A failed detach makes it dead as well.
         if assigned && self.detach(group).is_err() {
             return;
         }
         group.lock().condition = Condition::Dead;
-    }
-
-    /// Takes at most `budget` records from the instance's event queue, each to its owner's log
-    /// and to the operator's. Takes no lock but the logs' (and the driver's queues). A stalled
-    /// transaction whose record reaches no owner is aborted: nobody else would ever answer it.
-    pub fn drain(&self, instance: &Instance, budget: usize) -> Drained {
-        let mut orphans = ArrayVec::<_, STALLS_PER_DRAIN>::new();
-        let budget = budget.min(STALLS_PER_DRAIN);
-        let mut sink = |record: &crate::driver::FaultRecord| {
-            let route = instance.routes().find(record.stream);
-            let owner = route.and_then(|(_, owner)| owner);
-            let owner = owner.filter(|&owner| self.owners.is_open(owner));
-            let device = route.map(|(device, _)| device);
-            let fault = Fault { phandle: instance.phandle(), device, owner, record: *record };
-            let delivered = owner.is_some_and(|owner| self.owners.deliver(owner, fault));
-            if let (Some(tag), false) = (record.stall, delivered) {
-                let _ = orphans.try_push((record.stream, tag));
-            }
-            self.operator.lock().push(fault);
-        };
-        let drained = instance.driver().drain_events(&mut sink, budget);
-        for (stream, tag) in orphans {
-            // A failure has already made the driver abort the stream.
-            let _ = instance.driver().resume(stream, tag, Response::Abort);
-        }
-        drained
-    }
-
-    /// Hands every fault that the operator has not seen to `sink`, oldest first, and answers
-    /// how many were lost. No lock is held while `sink` runs.
-    pub fn take_operator_faults(&self, sink: &mut dyn FnMut(&Fault)) -> u64 {
-        // Bounded: what arrives meanwhile waits for the next call.
-        for _ in 0..crate::registry::OPERATOR_LOG {
-            let fault = self.operator.lock().pop();
-            match fault {
-                Some(fault) => sink(&fault),
-                None => break,
-            }
-        }
-        self.operator.lock().take_lost()
     }
 
     /// The posture of every stream that has a device, read back from the entries in memory.
@@ -259,7 +229,7 @@ impl Iommus {
                     devices: state.devices.clone(),
                     owner: state.attachment.as_ref().and_then(|a| a.domain.owner()),
                     state: instance.driver().stream_state(stream),
-                    condition: state.condition,
+                    condition: state.condition(),
                 });
             }
         }

@@ -20,6 +20,9 @@ pub enum Condition {
     Free,
     /// Attached to a domain.
     Assigned,
+    /// Its devices faulted more than they may: every stream aborts, whatever its owner asks for,
+    /// until the operator ends it.
+    Contained,
     /// Aborting; its devices may still have transactions under way until they are proven idle.
     Quarantined,
     /// Something did not answer: never to be used again.
@@ -32,6 +35,7 @@ impl Condition {
         match self {
             Self::Free => "free",
             Self::Assigned => "assigned",
+            Self::Contained => "contained",
             Self::Quarantined => "quarantined",
             Self::Dead => "dead",
         }
@@ -80,7 +84,10 @@ pub(crate) struct Attachment {
 pub(crate) struct State {
     pub(crate) devices: Vec<DeviceId>,
     pub(crate) streams: Vec<StreamId>,
+    /// Where it is on its way from owner to owner; never [`Condition::Contained`], which hides it.
     pub(crate) condition: Condition,
+    /// Its devices faulted more than they may, and the operator has not ended it.
+    pub(crate) contained: bool,
     pub(crate) attachment: Option<Attachment>,
 }
 
@@ -100,6 +107,7 @@ impl Group {
             devices: Vec::new(),
             streams: Vec::new(),
             condition: Condition::Free,
+            contained: false,
             attachment: None,
         };
         Self { instance, isolation, waits: Waits::default(), state: Mutex::new(state) }
@@ -112,7 +120,7 @@ impl Group {
 
     /// Its condition.
     pub fn condition(&self) -> Condition {
-        self.state.lock().condition
+        self.state.lock().condition()
     }
 
     /// Its devices.
@@ -145,6 +153,14 @@ impl Group {
 }
 
 impl State {
+    /// What may be done with the group.
+    pub(crate) fn condition(&self) -> Condition {
+        match self.condition {
+            Condition::Free | Condition::Assigned if self.contained => Condition::Contained,
+            condition => condition,
+        }
+    }
+
     /// The device to name in messages.
     pub(crate) fn first_device(&self) -> DeviceId {
         self.devices.first().copied().unwrap_or(DeviceId::new(0))

@@ -65,7 +65,7 @@ pub use domain::{Domain, DomainKind, Flush};
 pub use driver::{
     Access, Argument, Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError,
     FaultClass, FaultKind, FaultRecord, Feature, Invalidation, IommuDriver, PhysicalView, Refusal,
-    Response, StageTwo, StallModel, StreamPolicy, StreamState,
+    Response, STORMS, StageTwo, StallModel, StreamPolicy, StreamState,
 };
 pub use error::{Error, Resource};
 pub use fault::{Fault, LOG_CAPACITY, Owner, Owners};

@@ -41,6 +41,7 @@ impl Iommus {
         let mut guard = group.lock();
         let state = &mut *guard;
         let (domain, stage_two, policy) = state.owned_plain(owner)?;
+        state.uncontained()?;
         let capabilities = instance.capabilities();
         if !capabilities.nested {
             return Err(DriverError::Unsupported(Feature::Nested).into());
@@ -89,8 +90,8 @@ impl Iommus {
         })
     }
 
-    /// Puts a nested group back behind stage 2 alone; everything of its stage 1 is forgotten.
-    /// Tables bound in a PASID space are to be freed before, or abandoned after.
+    /// Puts a nested group back behind stage 2 alone; everything of its stage 1 is forgotten. The
+    /// streams of a contained one abort before and after. Tables bound in a PASID space are to be freed before, or abandoned after.
     ///
     /// # Errors
     /// [`Error::NotOwner`], [`Error::Mode`] if it is not nested; the driver's make it dead.
@@ -105,7 +106,7 @@ impl Iommus {
             return Err(Error::Mode);
         }
         let mut answer = Ok(());
-        for &stream in &state.streams {
+        for &stream in state.streams.iter().filter(|_| !state.contained) {
             answer = answer.and_then(|()| configure(instance, stream, &domain, policy));
         }
         if let Some(vmid) = domain.vmid() {
@@ -153,6 +154,7 @@ impl Iommus {
         if !instance.capabilities().nested {
             return Err(DriverError::Unsupported(Feature::Nested).into());
         }
+        state.uncontained()?;
         if old.is_none() {
             domain.set_nested(instance, true);
         }
@@ -255,6 +257,15 @@ impl Iommus {
 }
 
 impl State {
+    /// Refuses what would let a contained group translate.
+    fn uncontained(&self) -> Result<(), Error> {
+        if self.contained {
+            let (device, condition) = (self.first_device(), self.condition());
+            return Err(Error::Condition { device, condition });
+        }
+        Ok(())
+    }
+
     /// The attachment, if it is the owner who asks.
     pub(crate) fn owned(&mut self, owner: Owner) -> Result<&mut Attachment, Error> {
         match &mut self.attachment {

@@ -130,7 +130,7 @@ fn existing(
         if !tied {
             continue;
         }
-        if found.is_some() || state.condition != Condition::Free {
+        if found.is_some() || state.condition() != Condition::Free {
             return Err(Error::Tangled(info.id));
         }
         found = Some(group.clone());

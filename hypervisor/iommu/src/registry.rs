@@ -64,7 +64,8 @@ pub struct Footprint {
 
 /// All IOMMUs of a machine; works with none.
 ///
-/// Lock order: registry → group → domain → driver. The event path takes none of them.
+/// Lock order: registry → group → domain → driver. Taking fault records takes none of them;
+/// containing who storms takes the group's, after the records were taken.
 pub struct Iommus {
     pub(crate) inner: Mutex<Inner>,
     pub(crate) owners: Owners,
@@ -158,7 +159,7 @@ impl Iommus {
             .ok_or(Error::UnknownInstance(phandle))?;
         for group in inner.groups.iter().filter(|group| Arc::ptr_eq(group.instance(), &instance)) {
             let state = group.lock();
-            if state.condition != Condition::Free {
+            if state.condition() != Condition::Free {
                 return Err(Error::InUse { phandle, device: state.first_device() });
             }
         }

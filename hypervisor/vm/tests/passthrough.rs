@@ -12,8 +12,8 @@ use palisade_hal::fake::SteppedClock;
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, registration};
 use palisade_iommu::{
-    Capabilities, Condition, DeviceId, DeviceInfo, Domain, DriverError, Invalidation, IommuDriver,
-    Iommus, Owner, StreamState,
+    Access, Capabilities, Condition, DeviceId, DeviceInfo, Domain, DriverError, FaultClass,
+    FaultKind, FaultRecord, Invalidation, IommuDriver, Iommus, Owner, StreamState,
 };
 use palisade_pci::fake::{Event, FakeBus, FakeFunction};
 use palisade_pci::regs::{acs, header};
@@ -217,6 +217,41 @@ fn only_a_device_that_nobody_owns_is_reset() {
     assert_eq!(rig.bus.resets(NVME), resets + 2);
     assert_eq!(rig.bus.peek32(NVME, header::COMMAND) as u16 & header::COMMAND_MASTER, 0);
     assert_eq!(reset(0x0700), Err(Refusal::Absent(at(0x0700))));
+}
+
+/// Neither its VM nor the next one lifts it; the operator's reset does.
+#[test]
+fn a_contained_device_is_the_operators_to_reset() {
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    rig.assign(0, &domain, &[device(NVME, 8)]).expect("assigned");
+    rig.driver.set_event_budget(1);
+    for address in [0x1000, 0x2000] {
+        rig.driver.push_event(FaultRecord {
+            kind: FaultKind::Translation,
+            stream: StreamId::new(NVME.into()),
+            substream: None,
+            access: Access::default(),
+            class: FaultClass::Input,
+            stage2: true,
+            stall: None,
+            address,
+            ipa: address,
+            raw: [0; 4],
+        });
+    }
+    let group = rig.iommus.group_of(DeviceId::new(NVME.into())).expect("its group");
+    rig.iommus.drain(group.instance(), 64);
+    assert_eq!(rig.state(NVME), StreamState::Abort);
+    rig.book.reset(0, &*rig.clock).expect("its VM starts anew");
+    assert_eq!(rig.state(NVME), StreamState::Abort);
+    rig.take_back(0);
+    let (_, other) = rig.domain(1);
+    let assign = || rig.assign(1, &other, &[device(NVME, 8)]);
+    assert_eq!(assign(), Err(Refusal::Contained(at(NVME))));
+    assert_eq!(rig.book.reset_unowned(at(NVME), &rig.iommus, &*rig.clock), Ok(true));
+    assert_eq!(assign(), Ok(vec![at(NVME)]));
+    assert_eq!(rig.state(NVME), StreamState::Stage2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Fault records in typed form.
 
+use arrayvec::ArrayVec;
 use palisade_hal::{StreamId, SubstreamId};
 
 /// Kind of an event, named as in IHI 0070 §7.3; the value is the event's number.
@@ -186,8 +187,11 @@ pub enum Response {
     Terminate,
 }
 
+/// Streams of one drain that went over their budgets.
+pub const STORMS: usize = 16;
+
 /// What [`drain_events`](super::IommuDriver::drain_events) found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Records delivered.
     pub records: usize,
@@ -195,4 +199,8 @@ pub struct Drained {
     pub overflowed: bool,
     /// The budget ended before the queue did: call again.
     pub more: bool,
+    /// Streams that went over their budgets: each is here once, and its further records are
+    /// dropped, until its budget is [renewed](super::IommuDriver::renew_budget). One that finds
+    /// no room here is here after a later record of its own.
+    pub storms: ArrayVec<StreamId, STORMS>,
 }

@@ -25,7 +25,7 @@ mod stage_two;
 pub use capabilities::{Capabilities, StallModel};
 pub use context::{Context, ContextView, DefaultSubstream, PhysicalView};
 pub use error::{Argument, DriverError, Feature, Refusal};
-pub use event::{Access, Drained, FaultClass, FaultKind, FaultRecord, Response};
+pub use event::{Access, Drained, FaultClass, FaultKind, FaultRecord, Response, STORMS};
 pub use invalidation::Invalidation;
 pub use ops::IommuDriver;
 pub use stage_two::{StageTwo, StreamPolicy, StreamState};

@@ -64,6 +64,9 @@ pub(super) struct Inner {
     pub(super) faults: Vec<String>,
     pub(super) fail: Option<(usize, DriverError)>,
     pub(super) dead: bool,
+    /// Events of one stream that are no storm yet.
+    pub(super) event_budget: u32,
+    pub(super) counts: BTreeMap<u32, u32>,
 }
 
 /// See the module's text.
@@ -94,7 +97,13 @@ impl FakeDriver {
 
     /// A fake that can do what it is told.
     pub fn with(capabilities: Capabilities) -> Arc<Self> {
-        Arc::new(Self { capabilities, inner: Mutex::new(Inner::default()) })
+        let inner = Inner { event_budget: u32::MAX, ..Inner::default() };
+        Arc::new(Self { capabilities, inner: Mutex::new(inner) })
+    }
+
+    /// More events of one stream than this are a storm.
+    pub fn set_event_budget(&self, events: u32) {
+        self.inner.lock().event_budget = events;
     }
 
     /// Lets the fallible call after `calls` further ones fail with `error`, once.

@@ -4,6 +4,7 @@ use crate::driver::Argument;
 use crate::driver::Feature;
 use alloc::collections::BTreeMap;
 
+use arrayvec::ArrayVec;
 use palisade_hal::{PhysAddr, StreamId, SubstreamId, Vmid};
 
 use super::cache::{Cached, Config};
@@ -287,14 +288,26 @@ impl IommuDriver for FakeDriver {
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
         let mut inner = self.inner.lock();
         inner.calls.push(Call::Drain);
-        let mut records = 0;
+        let (mut records, mut storms) = (0, ArrayVec::new());
         while records < budget
             && let Some(record) = inner.events.pop_front()
         {
-            sink(&record);
             records += 1;
+            let limit = inner.event_budget;
+            let count = inner.counts.entry(record.stream.get()).or_default();
+            *count += 1;
+            if *count <= limit {
+                sink(&record);
+            }
+            if *count == limit.saturating_add(1) && storms.try_push(record.stream).is_err() {
+                *count = limit;
+            }
         }
-        Drained { records, overflowed: false, more: !inner.events.is_empty() }
+        Drained { records, overflowed: false, more: !inner.events.is_empty(), storms }
+    }
+
+    fn renew_budget(&self, stream: StreamId) {
+        self.inner.lock().counts.remove(&stream.get());
     }
 
     fn is_alive(&self) -> bool {

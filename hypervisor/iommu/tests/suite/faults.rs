@@ -3,26 +3,8 @@
 //! 2. A handle of a VM that has gone matches nothing.
 //! 3. Logs are bounded, what is lost is counted.
 
-use crate::common::House;
-use palisade_hal::StreamId;
-use palisade_iommu::{
-    Access, Error, FaultClass, FaultKind, FaultRecord, Idle, LOG_CAPACITY, StreamPolicy,
-};
-
-fn record(stream: u32, address: u64) -> FaultRecord {
-    FaultRecord {
-        kind: FaultKind::Translation,
-        stream: StreamId::new(stream),
-        substream: None,
-        access: Access { write: true, ..Access::default() },
-        class: FaultClass::Input,
-        stage2: true,
-        stall: None,
-        address,
-        ipa: address,
-        raw: [0x10, 0, address, 0],
-    }
-}
+use crate::common::{House, record};
+use palisade_iommu::{Error, Idle, LOG_CAPACITY, StreamPolicy};
 
 #[test]
 fn a_fault_still_queued_at_detach_is_the_old_owners() {

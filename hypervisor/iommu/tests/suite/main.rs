@@ -2,6 +2,7 @@
 
 mod attach;
 mod common;
+mod containment;
 mod faults;
 mod guest_entry;
 mod ioasid;

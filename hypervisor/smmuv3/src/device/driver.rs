@@ -61,12 +61,6 @@ impl<E: Env> Smmu<E> {
         if held == Some(DeviceTlb::On) {
             self.forget_device(streams, stream)?;
         }
-        if before == StreamState::Abort {
-            // The event lock is never waited for under the configuration lock.
-            if let Some(mut inputs) = self.inputs.try_lock() {
-                inputs.storm.forget(stream);
-            }
-        }
         Ok(())
     }
 
@@ -337,6 +331,10 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
             self.deny_page_requests();
         }
         drained
+    }
+
+    fn renew_budget(&self, stream: StreamId) {
+        self.inputs.lock().storm.forget(stream);
     }
 
     fn is_alive(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use arrayvec::ArrayVec;
 use palisade_hal::{Env, StreamId, SubstreamId};
 use palisade_iommu::{Drained, FaultRecord, StreamState};
 
@@ -23,15 +24,17 @@ impl<E: Env> Smmu<E> {
         let mut inputs = self.inputs.lock();
         let Inputs { events, storm, pending, overflowed, .. } = &mut *inputs;
         let now = self.env.now();
+        let mut storms = ArrayVec::new();
         let drain = events.drain(&self.mmio, budget, |words| {
             let fault = decode(&EventRecord(*words));
             match storm.record(fault.stream, now) {
                 Verdict::Deliver => sink(&fault),
                 Verdict::Contain => {
                     sink(&fault);
-                    // Where the list is full the stream is over its budget still: forgetting it
+                    // Where a list is full the stream is over its budget still: forgetting it
                     // makes its next records put it here again.
-                    if pending.try_push(fault.stream).is_err() {
+                    let named = storms.try_push(fault.stream);
+                    if named.is_err() || pending.try_push(fault.stream).is_err() {
                         storm.forget(fault.stream);
                     }
                 }
@@ -42,16 +45,18 @@ impl<E: Env> Smmu<E> {
         *overflowed |= drain.overflowed;
         if *overflowed && !drain.more {
             *overflowed = false;
-            if let Some(stream) = storm.overflow(now, events.entries())
-                && pending.try_push(stream).is_err()
-            {
-                storm.forget(stream);
+            if let Some(stream) = storm.overflow(now, events.entries()) {
+                let named = storms.try_push(stream);
+                if named.is_err() || pending.try_push(stream).is_err() {
+                    storm.forget(stream);
+                }
             }
         }
         drop(inputs);
         let lost = self.check_global_errors();
         self.contain_pending();
-        Drained { records: drain.entries, overflowed: drain.overflowed || lost, more: drain.more }
+        let (records, overflowed, more) = (drain.entries, drain.overflowed || lost, drain.more);
+        Drained { records, overflowed, more, storms }
     }
 
     /// Sets the streams that went over their event budget to abort, each with one message. Does

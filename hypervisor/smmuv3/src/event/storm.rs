@@ -79,7 +79,7 @@ impl Storm {
         Some(loudest.stream)
     }
 
-    /// Starts afresh for `stream`: it has a new configuration.
+    /// Starts afresh for `stream`: it has a new owner.
     pub fn forget(&mut self, stream: StreamId) {
         self.watches.retain(|watch| watch.stream != stream);
     }

@@ -105,7 +105,8 @@ fn wraps() {
     }
 }
 
-/// A device over its budget is set to abort; its neighbour's records still come.
+/// A device over its budget is set to abort and named; its neighbour's records still come. No
+/// change of its entry gives it a new budget.
 #[test]
 fn a_storm_is_contained_for_its_device_only() {
     let bench = bare(QEMU).bring_up(Options { storm_events: 20, ..options() });
@@ -116,16 +117,22 @@ fn a_storm_is_contained_for_its_device_only() {
         event(&bench, 8, at);
     }
     event(&bench, 9, 0x9000);
-    let (seen, _) = drain(&bench, 1_000);
+    let (seen, drained) = drain(&bench, 1_000);
+    assert_eq!(drained.storms.as_slice(), [stream(8)]);
     let of = |number| seen.iter().filter(|fault| fault.stream == stream(number)).count();
     assert_eq!((of(8), of(9)), (21, 1));
     assert_eq!(bench.smmu.dropped_records(), 29);
     assert_eq!(bench.smmu.stream_state(stream(8)), StreamState::Abort);
     assert_eq!(bench.smmu.stream_state(stream(9)), StreamState::Stage2);
-    // A new attach starts afresh.
-    bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
-    event(&bench, 8, 1);
-    assert_eq!(drain(&bench, 10).0.len(), 1);
+    for (renewed, delivered) in [(false, 0), (true, 1)] {
+        if renewed {
+            bench.smmu.renew_budget(stream(8));
+        }
+        bench.smmu.attach(stream(8), &stage_two(1), policy).unwrap();
+        event(&bench, 8, 1);
+        assert_eq!(drain(&bench, 10).0.len(), delivered, "renewed: {renewed}");
+        bench.smmu.detach(stream(8)).unwrap();
+    }
 }
 
 /// Records that were lost count against whoever filled the queue, when all of it was read; its

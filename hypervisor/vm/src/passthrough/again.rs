@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::take_back::quiesce;
 
 impl Passthrough {
-    /// Drains, resets and proves idle a device that no VM owns. Answers whether it is free now:
+    /// Drains, resets and proves idle a device that no VM owns; it is contained no longer. Answers whether it is free now:
     /// one that nothing confines may stay quarantined, for want of its own word.
     ///
     /// # Errors
@@ -61,6 +61,11 @@ impl Passthrough {
                 let free = aborting || proof.pending_known();
                 let condition = if free { Condition::Free } else { Condition::Quarantined };
                 self.note(Row { condition, ..row });
+                if let Some(group) = &group {
+                    iommus
+                        .end_containment(group)
+                        .map_err(|error| Refusal::Iommu { device: address, error })?;
+                }
                 Ok(free)
             }
             Err(error) => {

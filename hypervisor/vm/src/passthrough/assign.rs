@@ -158,6 +158,7 @@ impl Passthrough {
             Condition::Assigned => {
                 Err(Refusal::Claimed { device: address, vm: row.owner.unwrap_or(0) })
             }
+            Condition::Contained => Err(Refusal::Contained(address)),
             Condition::Quarantined => Err(Refusal::Quarantined(address)),
             Condition::Dead => Err(Refusal::Dead(address)),
         }
@@ -335,6 +336,7 @@ fn confinement(
     match group.condition() {
         Condition::Dead => return Err(Refusal::Dead(address)),
         Condition::Quarantined => return Err(Refusal::Quarantined(address)),
+        Condition::Contained => return Err(Refusal::Contained(address)),
         _ => {}
     }
     let confined = group.instance().capabilities().stage2;

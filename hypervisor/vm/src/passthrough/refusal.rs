@@ -23,6 +23,9 @@ pub enum Refusal {
     /// It has not been proven idle since its last owner.
     #[error("device {0}: quarantined, it was not proven idle after its last owner")]
     Quarantined(Address),
+    /// It faulted more than it may, and the operator has not reset it since.
+    #[error("device {0}: contained for too many faults, `reset {0}` ends that")]
+    Contained(Address),
     /// Something about it did not answer.
     #[error("device {0}: dead, it or its SMMU did not answer")]
     Dead(Address),

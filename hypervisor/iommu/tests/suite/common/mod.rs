@@ -8,9 +8,24 @@ use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{self, FakeDriver, Snapshot};
 use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::{
-    DefaultSubstream, DeviceId, DeviceInfo, Domain, Footprint, Group, Iommus, Owner, PhysicalView,
-    StreamPolicy,
+    Access, DefaultSubstream, DeviceId, DeviceInfo, Domain, FaultClass, FaultKind, FaultRecord,
+    Footprint, Group, Iommus, Owner, PhysicalView, StreamPolicy,
 };
+
+pub fn record(stream: u32, address: u64) -> FaultRecord {
+    FaultRecord {
+        kind: FaultKind::Translation,
+        stream: StreamId::new(stream),
+        substream: None,
+        access: Access { write: true, ..Access::default() },
+        class: FaultClass::Input,
+        stage2: true,
+        stall: None,
+        address,
+        ipa: address,
+        raw: [0x10, 0, address, 0],
+    }
+}
 
 pub fn device(id: u32, phandle: u32, streams: &[u32]) -> DeviceInfo {
     DeviceInfo {
