@@ -2,13 +2,13 @@
 
 use core::ops::Range;
 
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::machine::{Conduit, Machine, MachineError, MapKind, StartMethod};
-use spin::Mutex;
 
 use crate::image::Image;
 use crate::{area, map, power, secondary};
 
-static MAP: Mutex<()> = Mutex::new(());
+static MAP: Mutex<()> = Mutex::new(Rank::OwnMap, ());
 
 /// The machine that this crate booted.
 pub(crate) struct Booted;

@@ -4,7 +4,7 @@
 //! can be driven through acknowledge and end, and it writes down what the hypervisor asked for.
 use alloc::{collections::VecDeque, vec::Vec};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use crate::{Ack, Gic, GicError, ListRegister, LrState, MaintenanceControl, Trigger, Version};
 
@@ -45,13 +45,16 @@ impl FakeGic {
         let lrs = (0..list_registers).map(|_| ListRegister::default()).collect();
         Self {
             version,
-            state: Mutex::new(State {
-                pending: VecDeque::new(),
-                lrs,
-                control: MaintenanceControl::default(),
-                unmatched: 0,
-                calls: Vec::new(),
-            }),
+            state: Mutex::new(
+                Rank::Fake,
+                State {
+                    pending: VecDeque::new(),
+                    lrs,
+                    control: MaintenanceControl::default(),
+                    unmatched: 0,
+                    calls: Vec::new(),
+                },
+            ),
         }
     }
 

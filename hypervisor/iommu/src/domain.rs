@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{Iova, Ipa, StreamId, Vmid};
 use palisade_mem::{AgentSet, Proof, Scope};
 
@@ -113,7 +113,7 @@ pub struct Domain {
 
 impl Domain {
     pub(crate) fn new(scope: Scope, kind: DomainKind) -> Self {
-        let state = Mutex::new(State { members: Vec::new(), retired: false });
+        let state = Mutex::new(Rank::Domain, State { members: Vec::new(), retired: false });
         Self { scope, kind, waits: Waits::default(), state }
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use palisade_hal::StreamId;
-use palisade_hal::lock::{Mutex, MutexGuard};
+use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 
 use crate::device::DeviceId;
 use crate::domain::Domain;
@@ -110,7 +110,7 @@ impl Group {
             contained: false,
             attachment: None,
         };
-        Self { instance, isolation, waits: Waits::default(), state: Mutex::new(state) }
+        Self { instance, isolation, waits: Waits::default(), state: Mutex::new(Rank::Group, state) }
     }
 
     /// The IOMMU before it.

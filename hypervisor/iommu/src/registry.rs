@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_hal::PhysAddr;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{StreamId, Vmid};
 use palisade_mem::Scope;
 
@@ -79,10 +79,10 @@ impl Iommus {
     pub fn new(owners: u16, vmid_bits: u8) -> Self {
         let max = if vmid_bits >= 16 { u16::MAX } else { u16::from(u8::MAX) };
         Self {
-            inner: Mutex::new(Inner::default()),
+            inner: Mutex::new(Rank::Registry, Inner::default()),
             owners: Owners::new(owners),
-            operator: Mutex::new(FaultLog::new(OPERATOR_LOG)),
-            vmids: Mutex::new(IdPool::new(max)),
+            operator: Mutex::new(Rank::FaultLog, FaultLog::new(OPERATOR_LOG)),
+            vmids: Mutex::new(Rank::Ids, IdPool::new(max)),
             next_scope: AtomicU32::new(FIRST_SCOPE),
         }
     }

@@ -5,8 +5,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use buddy_system_allocator::FrameAllocator;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{PhysAddr, cache};
-use spin::Mutex;
 use thiserror::Error;
 
 use crate::detached::{Detached, Freed, NIL, Unreleased};
@@ -197,7 +197,7 @@ impl Frames {
             first,
             base: first << FRAME_SHIFT,
             tags,
-            inner: Mutex::new(Inner { buddy, singles: NIL }),
+            inner: Mutex::new(Rank::Frames, Inner { buddy, singles: NIL }),
             counts: [const { AtomicU64::new(0) }; Use::COUNT],
             ledger: Arc::new(Ledger::new()),
         };

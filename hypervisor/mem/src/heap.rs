@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-use spin::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 /// A fixed heap, for the binaries' `#[global_allocator]`. The lock is a leaf;
 /// EL2 runs with interrupts masked, so it is never taken twice on one core.
@@ -12,7 +12,7 @@ pub struct Heap(Mutex<buddy_system_allocator::Heap<32>>);
 impl Heap {
     /// A heap without memory; every allocation fails until [`Heap::init`].
     pub const fn empty() -> Self {
-        Self(Mutex::new(buddy_system_allocator::Heap::empty()))
+        Self(Mutex::new(Rank::Heap, buddy_system_allocator::Heap::empty()))
     }
 
     /// Gives the heap its memory.

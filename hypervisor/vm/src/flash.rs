@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use palisade_hal::Ipa;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use crate::layout::{VARIABLES_KEPT, VARIABLES_STORE};
 use crate::memory::GuestMemory;
@@ -50,7 +50,10 @@ pub struct Flash {
 impl Flash {
     /// The bank whose contents lie in `memory` at [`VARIABLES_STORE`].
     pub fn new(memory: Arc<GuestMemory>) -> Arc<Self> {
-        Arc::new(Self { memory, state: Mutex::new((Mode::Array, Expect::Command)) })
+        Arc::new(Self {
+            memory,
+            state: Mutex::new(Rank::GuestFlash, (Mode::Array, Expect::Command)),
+        })
     }
 
     /// Back to the state of power-on; the contents stay.

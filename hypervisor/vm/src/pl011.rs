@@ -2,7 +2,7 @@
 use alloc::{collections::VecDeque, sync::Arc};
 use core::fmt;
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use crate::{
     mmio::{Access, MmioDevice},
@@ -108,7 +108,12 @@ impl State {
 impl Pl011 {
     /// The serial line of VM `vm`, which writes to `console` and interrupts by `interrupt`.
     pub fn new(vm: usize, console: Arc<dyn Console>, interrupt: Line) -> Arc<Self> {
-        Arc::new(Self { vm, console, interrupt, state: Mutex::new(State::reset()) })
+        Arc::new(Self {
+            vm,
+            console,
+            interrupt,
+            state: Mutex::new(Rank::GuestUart, State::reset()),
+        })
     }
 
     /// Bytes come in for the guest; returns how many were taken. The others are lost, which the
@@ -240,7 +245,7 @@ mod tests {
     #[test]
     fn bytes_go_out_and_input_interrupts() {
         let vgic = Vgic::new(Version::V3, 1);
-        let sink = Arc::new(Sink(Mutex::new(Vec::new())));
+        let sink = Arc::new(Sink(Mutex::new(Rank::Fake, Vec::new())));
         let uart = Pl011::new(3, sink.clone(), vgic.line(33));
         for byte in *b"hi" {
             uart.write(at(UARTDR), u64::from(byte));
@@ -264,7 +269,7 @@ mod tests {
 
     fn silent() -> Arc<Pl011> {
         let vgic = Vgic::new(Version::V3, 1);
-        Pl011::new(3, Arc::new(Sink(Mutex::new(Vec::new()))), vgic.line(33))
+        Pl011::new(3, Arc::new(Sink(Mutex::new(Rank::Fake, Vec::new()))), vgic.line(33))
     }
 
     #[test]

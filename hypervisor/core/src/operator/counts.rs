@@ -1,7 +1,7 @@
 //! How many faults there were, by device and owner.
 
 use arrayvec::ArrayVec;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_iommu::{DeviceId, Fault};
 
 /// The faults of one device while one VM, or no VM, owned it.
@@ -20,7 +20,7 @@ pub(crate) struct Count {
 /// Pairs of device and owner that are told apart; what does not fit is counted in the last one.
 const PAIRS: usize = 32;
 
-static COUNTS: Mutex<ArrayVec<Count, PAIRS>> = Mutex::new(ArrayVec::new_const());
+static COUNTS: Mutex<ArrayVec<Count, PAIRS>> = Mutex::new(Rank::FaultCounts, ArrayVec::new_const());
 
 /// Counts one.
 pub(crate) fn count(fault: &Fault) {

@@ -8,7 +8,7 @@ use palisade_bundle::MAX_VMS;
 use palisade_gic::{Gic, KICK_SGI};
 use palisade_hal::Env;
 use palisade_hal::cpu::{self, Counter};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_iommu::{DeviceId, Fault};
 use palisade_vm::RateLimit;
 
@@ -39,7 +39,7 @@ impl fmt::Display for Name {
     }
 }
 
-static SHOWN: Mutex<Shown> = Mutex::new(Shown::new());
+static SHOWN: Mutex<Shown> = Mutex::new(Rank::FaultCounts, Shown::new());
 static STORMS: Storms = Storms::new();
 /// A queue was left with records in it: its interrupt does not come again (IHI 0070, 3.18).
 static LEFT: AtomicBool = AtomicBool::new(false);

@@ -8,7 +8,7 @@ use core::fmt;
 
 use arrayvec::{ArrayString, ArrayVec};
 use palisade_board::text::divide;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_pci::Address;
 use thiserror::Error;
 
@@ -27,7 +27,7 @@ const COMMANDS: &str = "help, vms, posture, faults, stats, footprint, start VM, 
                         detach VM DEVICE, assign VM DEVICE GUEST-BDF, reset DEVICE";
 
 /// The line that is being typed.
-static TYPED: Mutex<ArrayVec<u8, LINE>> = Mutex::new(ArrayVec::new_const());
+static TYPED: Mutex<ArrayVec<u8, LINE>> = Mutex::new(Rank::OperatorLine, ArrayVec::new_const());
 
 /// What an operator can want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Who drains the event queues while a device storms: a core of the VM that owns the device, not
 //! whichever core takes the SMMUs' interrupt.
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 /// How long a storm counts as going on after it was last seen, in milliseconds.
 const LASTS: u64 = 20;
@@ -21,7 +21,7 @@ pub(crate) struct Storms(Mutex<Option<Storm>>);
 impl Storms {
     /// None was seen.
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(Rank::FaultCounts, None))
     }
 
     /// A storm of a device whose owner runs on `core`, seen at count `now`.

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use palisade_bundle::Vm as Manifest;
 use palisade_gic::{FIRST_SPI, Gic};
 use palisade_hal::cpu::Counter;
-use palisade_hal::lock::{Mutex, MutexGuard};
+use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 use palisade_iommu::{Owner, Waited};
 use palisade_vm::load::Boot;
 use palisade_vm::passthrough::PlainSet;
@@ -50,7 +50,7 @@ impl BuiltVm {
         owner: Owner,
         pci: Arc<PciHost>,
     ) -> Self {
-        let (gone, closed) = (AtomicBool::new(false), Mutex::new(false));
+        let (gone, closed) = (AtomicBool::new(false), Mutex::new(Rank::Devices, false));
         let (faulted, resets) = (AtomicBool::new(false), RateLimit::new(RESETS_SHOWN));
         Self { vm, manifest, plain, boot, owner, pci, gone, closed, faulted, resets }
     }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use crate::vms::built::BuiltVm;
 
@@ -22,7 +22,11 @@ impl Slot {
     /// The place of a VM that was built.
     pub(crate) fn new(built: BuiltVm) -> Self {
         let cores = built.vm.cores().to_vec();
-        Self { cores, built: Mutex::new(Arc::new(built)), requested: AtomicBool::new(false) }
+        Self {
+            cores,
+            built: Mutex::new(Rank::Slot, Arc::new(built)),
+            requested: AtomicBool::new(false),
+        }
     }
 
     /// The VM that stands here.

@@ -16,7 +16,7 @@ use arrayvec::ArrayVec;
 use palisade_board as board;
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::machine::{Machine, MapKind};
 
 use crate::wire::logger;
@@ -51,14 +51,17 @@ struct Guest {
     line: ArrayVec<u8, LINE>,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console {
-    uart: None,
-    mux: false,
-    stuck: false,
-    vms: Vec::new(),
-    input: Demux::new(),
-    prompt: false,
-});
+static CONSOLE: Mutex<Console> = Mutex::new(
+    Rank::Console,
+    Console {
+        uart: None,
+        mux: false,
+        stuck: false,
+        vms: Vec::new(),
+        input: Demux::new(),
+        prompt: false,
+    },
+);
 
 /// Opens the UART that the device tree names.
 ///

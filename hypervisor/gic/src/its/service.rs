@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
-use palisade_hal::lock::FairMutex;
+use palisade_hal::lock::{FairMutex, Rank};
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Deadline, Env, PhysAddr};
 use palisade_mem::{DmaBuffer, Frames};
@@ -115,12 +115,10 @@ impl Its {
             entry_bytes: typer.read(GITS_TYPER::ITT_entry_size) + 1,
             event_bits,
             by_address: typer.is_set(GITS_TYPER::PTA),
-            inner: FairMutex::new(Inner {
-                queue,
-                devices: Vec::new(),
-                targets: Vec::new(),
-                _tables: tables,
-            }),
+            inner: FairMutex::new(
+                Rank::PhysicalIts,
+                Inner { queue, devices: Vec::new(), targets: Vec::new(), _tables: tables },
+            ),
             mmio,
         })
     }

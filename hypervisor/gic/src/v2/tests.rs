@@ -1,7 +1,7 @@
 //! The driver against registers that are an array of words.
 use alloc::{sync::Arc, vec, vec::Vec};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     fake::{Device, Width},
     mmio::Mmio,
@@ -22,7 +22,7 @@ impl Device for Words {
 }
 
 fn device(bytes: u64) -> (Arc<Words>, Mmio) {
-    let words = Arc::new(Words(Mutex::new(vec![0; bytes as usize])));
+    let words = Arc::new(Words(Mutex::new(Rank::Fake, vec![0; bytes as usize])));
     (words.clone(), Mmio::fake(words, bytes))
 }
 

@@ -1,7 +1,7 @@
 //! The driver against a distributor that is an array of words.
 use alloc::{sync::Arc, vec, vec::Vec};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     fake::{Device, Width},
     mmio::Mmio,
@@ -29,7 +29,7 @@ impl Device for Words {
 }
 
 fn device(bytes: u64, stuck: bool) -> (Arc<Words>, Mmio) {
-    let words = Arc::new(Words { words: Mutex::new(vec![0; bytes as usize]), stuck });
+    let words = Arc::new(Words { words: Mutex::new(Rank::Fake, vec![0; bytes as usize]), stuck });
     (words.clone(), Mmio::fake(words, bytes))
 }
 

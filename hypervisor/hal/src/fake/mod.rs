@@ -15,6 +15,7 @@ pub mod copy;
 pub mod cpu;
 pub mod gic;
 pub mod guest;
+pub mod lock;
 pub mod mmio;
 pub mod pmu;
 pub mod tlb;

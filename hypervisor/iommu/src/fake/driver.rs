@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{StreamId, SubstreamId};
 
 use super::cache::{Cached, Caches, Entry, Reach};
@@ -98,7 +98,7 @@ impl FakeDriver {
     /// A fake that can do what it is told.
     pub fn with(capabilities: Capabilities) -> Arc<Self> {
         let inner = Inner { event_budget: u32::MAX, ..Inner::default() };
-        Arc::new(Self { capabilities, inner: Mutex::new(inner) })
+        Arc::new(Self { capabilities, inner: Mutex::new(Rank::SmmuStreams, inner) })
     }
 
     /// More events of one stream than this are a storm.

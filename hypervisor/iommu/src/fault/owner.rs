@@ -4,7 +4,7 @@ use crate::error::Resource;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use super::log::FaultLog;
 use super::{Fault, LOG_CAPACITY};
@@ -52,7 +52,7 @@ impl Owners {
     pub fn new(count: u16) -> Self {
         let slot = |_| Slot {
             generation: AtomicU32::new(0),
-            log: Mutex::new(FaultLog::new(LOG_CAPACITY)),
+            log: Mutex::new(Rank::FaultLog, FaultLog::new(LOG_CAPACITY)),
         };
         Self { slots: (0..count).map(slot).collect() }
     }

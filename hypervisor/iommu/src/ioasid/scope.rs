@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use super::allocator::Allocators;
 use super::slots::Slots;
@@ -40,7 +40,7 @@ impl Scope {
     /// A space of the numbers `0..capacity`, at most `quota` of them out at once.
     pub fn new(capacity: u32, quota: u32) -> Self {
         let state = State { allocators: Allocators::default(), out: 0, orphans: 0 };
-        Self { slots: Slots::new(capacity), quota, state: Mutex::new(state) }
+        Self { slots: Slots::new(capacity), quota, state: Mutex::new(Rank::Ids, state) }
     }
 
     /// Registers an allocator; the first one becomes active.

@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{Asid, SubstreamId};
 use palisade_mem::SortedMap;
 
@@ -104,12 +104,15 @@ impl Space {
     /// most `processes` processes at once.
     pub fn new(bits: u8, processes: usize) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            state: Mutex::new(State {
-                asids: Asids::new(bits),
-                tables: SortedMap::new(),
-                descriptors: SortedMap::new(),
-                next_table: 0,
-            }),
+            state: Mutex::new(
+                Rank::PasidSpace,
+                State {
+                    asids: Asids::new(bits),
+                    tables: SortedMap::new(),
+                    descriptors: SortedMap::new(),
+                    next_table: 0,
+                },
+            ),
             this: this.clone(),
             processes,
         })

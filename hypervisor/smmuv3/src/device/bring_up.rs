@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::mmio::{Mmio, Reg};
 use palisade_hal::{Deadline, Env};
 use palisade_iommu::{Argument, DriverError};
@@ -323,19 +323,25 @@ impl Parts {
             frames: frames.clone(),
             agent,
             queue: self.queue,
-            streams: Mutex::new(Streams {
-                table: self.table,
-                contexts: Small::new(),
-                device_tlbs: Small::new(),
-                dead: Small::new(),
-            }),
-            inputs: Mutex::new(Inputs {
-                events: self.events,
-                requests: self.requests,
-                storm,
-                overflowed: false,
-                pending: ArrayVec::new(),
-            }),
+            streams: Mutex::new(
+                Rank::SmmuStreams,
+                Streams {
+                    table: self.table,
+                    contexts: Small::new(),
+                    device_tlbs: Small::new(),
+                    dead: Small::new(),
+                },
+            ),
+            inputs: Mutex::new(
+                Rank::SmmuEvents,
+                Inputs {
+                    events: self.events,
+                    requests: self.requests,
+                    storm,
+                    overflowed: false,
+                    pending: ArrayVec::new(),
+                },
+            ),
             dead: AtomicBool::new(false),
             logged: AtomicU32::new(0),
             stream_bits,

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Env, PhysAddr, StreamId, barrier};
 use palisade_iommu::DriverError;
@@ -122,7 +122,7 @@ impl CommandQueue {
             limits,
             log2,
             dead: AtomicBool::new(false),
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Rank::SmmuCommands, inner),
         })
     }
 

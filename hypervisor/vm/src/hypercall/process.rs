@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::Asid;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_iommu::pasid::PasidError;
 use palisade_iommu::sva::{AddressSpace, Process, ProcessKey, ProcessNotifier, Range};
 
@@ -28,7 +28,7 @@ impl GuestProcess {
             space,
             granule,
             gone: AtomicBool::new(false),
-            notifiers: Mutex::new(Vec::new()),
+            notifiers: Mutex::new(Rank::Notifiers, Vec::new()),
         })
     }
 

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_abi::{DeviceFlags, FaultFlags, FaultRecord, NO_SUBSTREAM, Status};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{StreamId, SubstreamId};
 use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::sva::Bond;
@@ -98,7 +98,7 @@ impl Service {
         asid_bits: u8,
     ) -> Self {
         let space = Space::new(asid_bits, PROCESSES);
-        let (waits, state) = (Waits::default(), Mutex::new(State::default()));
+        let (waits, state) = (Waits::default(), Mutex::new(Rank::Service, State::default()));
         Self { iommus, owner, ram, view, ipa_bits, space, waits, state }
     }
 

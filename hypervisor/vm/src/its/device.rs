@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use palisade_hal::lock::FairMutex;
+use palisade_hal::lock::{FairMutex, Rank};
 
 use super::world::{Sender, World};
 use super::{Messages, VirtualIts};
@@ -49,7 +49,7 @@ impl ItsDevice {
         let hurry = Arc::new(AtomicU32::new(0));
         let world = World::new(messages, vgic, memory, cores, senders, hurry.clone());
         Arc::new(Self {
-            inner: FairMutex::new((its, world)),
+            inner: FairMutex::new(Rank::VirtualIts, (its, world)),
             behind: AtomicBool::new(false),
             hurry,
         })

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use palisade_gic::its::{Its, LpiTable};
-use palisade_hal::lock::FairMutex;
+use palisade_hal::lock::{FairMutex, Rank};
 use palisade_mem::SortedMap;
 
 use crate::vgic::Vgic;
@@ -27,7 +27,7 @@ pub struct Messages {
 impl Messages {
     /// Over an ITS in service, whose cores are mapped.
     pub fn new(its: Its, lpis: LpiTable) -> Arc<Self> {
-        Arc::new(Self { its, lpis, routes: FairMutex::new(SortedMap::new()) })
+        Arc::new(Self { its, lpis, routes: FairMutex::new(Rank::LpiRoutes, SortedMap::new()) })
     }
 
     /// The physical ITS.

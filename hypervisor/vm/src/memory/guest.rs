@@ -2,7 +2,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::cell::Cell;
 
-use palisade_hal::lock::{Mutex, MutexGuard};
+use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
 use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
@@ -119,7 +119,7 @@ impl GuestMemory {
             domain,
             root: regs.vttbr_baddr,
             vtcr: regs.vtcr,
-            inner: Mutex::new(Some(inner)),
+            inner: Mutex::new(Rank::VmMap, Some(inner)),
         }))
     }
 

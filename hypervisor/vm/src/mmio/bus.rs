@@ -91,7 +91,7 @@ impl MmioBus {
 
 #[cfg(test)]
 mod tests {
-    use palisade_hal::lock::Mutex;
+    use palisade_hal::lock::{Mutex, Rank};
 
     use super::*;
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_access_reaches_the_device_that_holds_all_of_it() {
-        let echo = Arc::new(Echo(Mutex::new(Vec::new())));
+        let echo = Arc::new(Echo(Mutex::new(Rank::Fake, Vec::new())));
         let mut bus = MmioBus::default();
         bus.add(Ipa::new(0x2000), 0x1000, echo.clone()).unwrap();
         bus.add(Ipa::new(0x1000), 0x1000, echo.clone()).unwrap();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn regions_neither_overlap_nor_wrap() {
-        let echo = Arc::new(Echo(Mutex::new(Vec::new())));
+        let echo = Arc::new(Echo(Mutex::new(Rank::Fake, Vec::new())));
         let mut bus = MmioBus::default();
         bus.add(Ipa::new(0x2000), 0x1000, echo.clone()).unwrap();
         let mut add = |at, bytes| bus.add(Ipa::new(at), bytes, echo.clone());

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_board::PcieHost;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_iommu::{Condition, DeviceId, Group, Iommus};
 use palisade_pci::{Address, Function, ResetMethod, Topology};
 
@@ -70,7 +70,8 @@ impl Passthrough {
         for entry in buses.iter().flat_map(|bus| &bus.host.interrupt_map) {
             lines.reserve_wire(entry.interrupt.intid);
         }
-        let (operation, rows) = (Mutex::new(()), Mutex::new(Vec::new()));
+        let (operation, rows) =
+            (Mutex::new(Rank::Assignment, ()), Mutex::new(Rank::Ownership, Vec::new()));
         Self { buses, operation, rows, lines: Arc::new(lines) }
     }
 

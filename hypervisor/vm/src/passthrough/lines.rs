@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use palisade_gic::FIRST_SPI;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 /// What a line belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,15 +57,20 @@ fn holder(lines: &[Line], intid: u32) -> Option<Holder> {
 }
 
 /// The owners of all interrupt lines. Lock order: a leaf.
-#[derive(Default)]
 pub struct LineBook {
     lines: Mutex<Vec<Line>>,
+}
+
+impl Default for LineBook {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl LineBook {
     /// A book in which every line is free.
     pub const fn new() -> Self {
-        Self { lines: Mutex::new(Vec::new()) }
+        Self { lines: Mutex::new(Rank::Lines, Vec::new()) }
     }
 
     /// Keeps a line for the hypervisor itself. Before any VM is given a line.

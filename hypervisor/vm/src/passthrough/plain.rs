@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayString;
 use palisade_board::text::before;
 use palisade_board::{Interrupt, MAX_DEVICE_PATH, PlainDevice, Range};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{Iommus, StallModel};
 
@@ -151,7 +151,7 @@ fn pages(range: &Range) -> Option<Range> {
 impl PlainBook {
     /// A book without owners, which takes interrupt lines from `lines`.
     pub const fn new(lines: Arc<LineBook>) -> Self {
-        Self { rows: Mutex::new(Vec::new()), lines }
+        Self { rows: Mutex::new(Rank::Ownership, Vec::new()), lines }
     }
 
     /// Every device that has an owner or had one.

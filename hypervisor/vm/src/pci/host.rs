@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_pci::{Address, Topology};
 
 use super::function::{BarMap, Guest, VirtualFunction};
@@ -76,7 +76,7 @@ pub struct PciHost {
 impl PciHost {
     /// A host without devices, whose BARs are mapped by `map`.
     pub fn new(map: Arc<dyn BarMap>) -> Self {
-        Self { slots: Mutex::new(Slots::default()), map }
+        Self { slots: Mutex::new(Rank::GuestBus, Slots::default()), map }
     }
 
     /// Puts a function on the guest's bus. It decodes nothing until the guest says so.

@@ -1,6 +1,6 @@
 //! Which vCPUs run.
 use arrayvec::ArrayVec;
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 
 use super::call::{Answer, error};
 use crate::vgic::MAX_VCPUS;
@@ -35,7 +35,9 @@ pub const fn affinity(vcpu: usize) -> u64 {
 impl PowerTable {
     /// All off.
     pub fn new(vcpus: usize) -> Self {
-        Self { vcpus: Mutex::new((0..vcpus.min(MAX_VCPUS)).map(|_| Power::Off).collect()) }
+        Self {
+            vcpus: Mutex::new(Rank::Power, (0..vcpus.min(MAX_VCPUS)).map(|_| Power::Off).collect()),
+        }
     }
 
     /// The vCPU that the guest means by an MPIDR value: exactly its affinity, nothing else set.

@@ -3,7 +3,7 @@ extern crate std;
 
 use alloc::{sync::Arc, vec::Vec};
 
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     Ipa,
     fake::guest::{script, set_translation},
@@ -19,7 +19,6 @@ const BYTES: u64 = 0x1020;
 const VIRTUAL: u64 = 0xffff_8000_0000_0000;
 
 /// Reads its own offset with the top bit of the access set; keeps what is written.
-#[derive(Default)]
 struct Recorder(Mutex<Vec<(u64, Width, Option<u64>)>>);
 
 impl MmioDevice for Recorder {
@@ -46,12 +45,12 @@ fn execute(
     before: impl FnOnce(&mut GuestContext) -> Exit + 'static,
 ) -> (Vec<(u64, Width, Option<u64>)>, GuestContext) {
     let mut m = machine(1);
-    let (host, device) = (TestHost::new(), Arc::new(Recorder::default()));
+    let (host, device) = (TestHost::new(), Arc::new(Recorder(Mutex::new(Rank::Fake, Vec::new()))));
     m.vm.add_device(Ipa::new(DEVICE), BYTES, device.clone()).unwrap();
     assert!(m.vm.memory().write(Ipa::new(ENTRY), &word.to_le_bytes()));
     // Attributes above the address, as PAR_EL1 has them.
     set_translation(0xff << 56 | 1 << 11 | ENTRY);
-    let after = Arc::new(Mutex::new(None));
+    let after = Arc::new(Mutex::new(Rank::Fake, None));
     let kept = after.clone();
     script(before);
     script(move |context| {

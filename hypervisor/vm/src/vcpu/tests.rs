@@ -9,7 +9,7 @@ extern crate std;
 use alloc::{boxed::Box, rc::Rc, string::String, sync::Arc, vec, vec::Vec};
 
 use palisade_gic::{FakeCall, FakeGic, LrState, Version};
-use palisade_hal::lock::Mutex;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     Ipa, PhysAddr,
     fake::{
@@ -48,7 +48,7 @@ pub(super) struct TestHost {
 
 impl TestHost {
     pub(super) fn new() -> Self {
-        Self { gic: FakeGic::new(Version::V3, 4), strays: Mutex::new(Vec::new()) }
+        Self { gic: FakeGic::new(Version::V3, 4), strays: Mutex::new(Rank::Fake, Vec::new()) }
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn machine(vcpus: usize) -> Machine {
     let shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
     let memory = GuestMemory::new(frames, cpus, iommus, owner, shape, formats()).unwrap();
     memory.add_ram(Ipa::new(layout::RAM), 4 << 20, &[]).unwrap();
-    let sink = Arc::new(Sink(Mutex::new(Vec::new())));
+    let sink = Arc::new(Sink(Mutex::new(Rank::Fake, Vec::new())));
     let vm = Vm::new(VmConfig {
         name: String::from("test"),
         index: 0,

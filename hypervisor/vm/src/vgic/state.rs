@@ -3,7 +3,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::AtomicBool;
 
 use palisade_gic::{FIRST_SPI, Version};
-use palisade_hal::lock::{FairMutex, Mutex};
+use palisade_hal::lock::{FairMutex, Mutex, Rank};
 
 use super::{
     attention::Attention,
@@ -135,8 +135,8 @@ impl Vgic {
         Arc::new(Self {
             version,
             vcpus,
-            state: FairMutex::new(State::new(version, vcpus, false)),
-            links: Mutex::new(Vec::new()),
+            state: FairMutex::new(Rank::VirtualGic, State::new(version, vcpus, false)),
+            links: Mutex::new(Rank::VirtualGicLinks, Vec::new()),
             attention: Attention::new(),
             lpis_offered: AtomicBool::new(false),
         })

@@ -1,16 +1,18 @@
-//! The spin locks of everything above `mem`.
+//! The spin locks.
+
+use crate::lock::Rank;
 
 /// Holds a [`Mutex`]; lets go when dropped.
 pub type MutexGuard<'a, T> = spin::MutexGuard<'a, T>;
 
 /// A spin lock whose waiting is a function instead of a dozen instructions at every place that
-/// locks: locks of one layout share it.
-#[derive(Debug, Default)]
+/// locks: locks of one layout share it. Its rank costs nothing here.
+#[derive(Debug)]
 pub struct Mutex<T: ?Sized>(spin::Mutex<T>);
 
 impl<T> Mutex<T> {
     /// An open lock.
-    pub const fn new(value: T) -> Self {
+    pub const fn new(_rank: Rank, value: T) -> Self {
         Self(spin::Mutex::new(value))
     }
 
@@ -59,7 +61,7 @@ pub struct FairMutex<T: ?Sized>(spin::mutex::TicketMutex<T>);
 
 impl<T> FairMutex<T> {
     /// An open lock.
-    pub const fn new(value: T) -> Self {
+    pub const fn new(_rank: Rank, value: T) -> Self {
         Self(spin::mutex::TicketMutex::new(value))
     }
 }
