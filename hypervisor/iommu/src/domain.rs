@@ -54,8 +54,12 @@ const BATCH: usize = 16;
 /// One IOMMU that may hold translations of the domain.
 struct Member {
     instance: Arc<Instance>,
-    /// Groups attached through it; 0 after a flush that failed: it is never clean again.
+    /// Groups attached through it.
     groups: u32,
+    /// A group left without the IOMMU's word that it forgot: an entry of it may be cached still,
+    /// and lead here. What others leave behind cleanly proves nothing about that one, nor does a
+    /// later invalidation by VMID, which takes no entries; only a reset of the IOMMU would.
+    unclean: bool,
     /// Some of them are nested, so combined entries may exist.
     nested: u32,
     /// Streams whose devices hold translations themselves (ATS).
@@ -210,12 +214,19 @@ impl Domain {
         own.try_reserve_exact(device_tlbs.len()).map_err(|_| Error::NoMemory)?;
         own.extend_from_slice(device_tlbs);
         let instance = instance.clone();
-        state.members.push(Member { instance, groups: 1, nested: 0, device_tlbs: own });
+        state.members.push(Member {
+            instance,
+            groups: 1,
+            unclean: false,
+            nested: 0,
+            device_tlbs: own,
+        });
         Ok(())
     }
 
     /// Counts a group out. `clean`: its IOMMU and the devices of `device_tlbs` have forgotten the
-    /// domain since the group's last transaction; else the IOMMU stays a member for good.
+    /// domain since the group's last transaction; else the IOMMU stays a member for good, however
+    /// clean the others leave.
     pub(crate) fn leave(&self, instance: &Arc<Instance>, device_tlbs: &[StreamId], clean: bool) {
         let mut state = self.state.lock();
         if let Some(member) = find(&mut state.members, instance) {
@@ -223,7 +234,8 @@ impl Domain {
                 member.device_tlbs.retain(|stream| !device_tlbs.contains(stream));
             }
             member.groups = member.groups.saturating_sub(1);
-            if member.groups == 0 && clean {
+            member.unclean |= !clean;
+            if member.groups == 0 && !member.unclean {
                 state.members.retain(|member| !Arc::ptr_eq(&member.instance, instance));
             }
         }

@@ -62,11 +62,15 @@ pub(super) struct Inner {
     pub(super) events: VecDeque<FaultRecord>,
     pub(super) calls: Vec<Call>,
     pub(super) faults: Vec<String>,
-    pub(super) fail: Option<(usize, DriverError)>,
+    /// Fallible calls that fail, counted from the next one on, in order.
+    pub(super) fail: VecDeque<usize>,
+    pub(super) failure: Option<DriverError>,
     pub(super) dead: bool,
     /// Events of one stream that are no storm yet.
     pub(super) event_budget: u32,
     pub(super) counts: BTreeMap<u32, u32>,
+    /// The devices use every context at once.
+    pub(super) busy: bool,
 }
 
 /// See the module's text.
@@ -108,12 +112,26 @@ impl FakeDriver {
 
     /// Lets the fallible call after `calls` further ones fail with `error`, once.
     pub fn fail_after(&self, calls: usize, error: DriverError) {
-        self.inner.lock().fail = Some((calls, error));
+        self.fail_at(&[calls], error);
     }
 
-    /// Takes a planned failure back; answers whether it was still pending.
+    /// Lets several fallible calls fail with `error`: each the one after so many further ones,
+    /// in rising order.
+    pub fn fail_at(&self, calls: &[usize], error: DriverError) {
+        let mut inner = self.inner.lock();
+        inner.fail = calls.iter().copied().collect();
+        inner.failure = Some(error);
+    }
+
+    /// Takes planned failures back; returns whether one was still pending.
     pub fn disarm(&self) -> bool {
-        self.inner.lock().fail.take().is_some()
+        !core::mem::take(&mut self.inner.lock().fail).is_empty()
+    }
+
+    /// From now on the devices use every context the moment it is written, so that something is
+    /// cached under its ASID.
+    pub fn keep_devices_busy(&self) {
+        self.inner.lock().busy = true;
     }
 
     /// Every fallible call fails from now on.
@@ -207,17 +225,14 @@ impl Inner {
         if self.dead {
             return Err(DriverError::Dead);
         }
-        match &mut self.fail {
-            Some((0, error)) => {
-                let error = *error;
-                self.fail = None;
-                Err(error)
-            }
-            Some((left, _)) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
+        let now = self.fail.front() == Some(&0);
+        if now {
+            self.fail.pop_front();
+        }
+        self.fail.iter_mut().for_each(|left| *left = left.saturating_sub(1));
+        match self.failure {
+            Some(error) if now => Err(error),
+            _ => Ok(()),
         }
     }
 

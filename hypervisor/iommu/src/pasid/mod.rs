@@ -22,4 +22,4 @@ mod store;
 mod table;
 
 pub use space::{MAX_ENTRIES, PasidError, Space, SpaceFootprint, TableId};
-pub use store::{ContextStore, StreamContexts};
+pub use store::{ContextStore, StreamContexts, Unwritten};

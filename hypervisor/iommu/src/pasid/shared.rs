@@ -6,8 +6,9 @@ use palisade_hal::{Asid, SubstreamId};
 
 use super::asids::Holder;
 use super::space::{Descriptor, PasidError, Space, State, TableId};
+use super::store::Unwritten;
 use super::table::{Counted, User};
-use crate::driver::Context;
+use crate::driver::{Argument, Context, DriverError};
 use crate::sva::{Notifier, Process, ProcessKey, ProcessNotifier, Range};
 
 impl Space {
@@ -188,11 +189,7 @@ impl State {
             return;
         }
         if let Some(descriptor) = self.descriptors.remove(&key) {
-            if descriptor.dirty {
-                self.asids.lose(descriptor.asid);
-            } else {
-                self.asids.free(descriptor.asid);
-            }
+            self.give_back(descriptor.asid, !descriptor.dirty);
             descriptor.process.unpin();
         }
     }
@@ -221,29 +218,28 @@ impl State {
         old: Asid,
         fresh: Asid,
     ) -> Result<(), PasidError> {
-        let moved = self.wear(id, substream, fresh);
-        if let Err(error) = moved {
-            self.asids.free(fresh);
-            return Err(error);
+        if let Err(unworn) = self.wear(id, substream, fresh) {
+            self.give_back(fresh, unworn.undone);
+            return Err(unworn.into());
         }
         let table = self.table(id)?;
         let Err(error) = table.forget(old, &[]) else { return Ok(()) };
         // The old number may tag the old entries still, which were this very entry's: it can
         // have the number back, if the hardware takes it and forgets the fresh one.
-        let back = self.wear(id, substream, old);
-        let clean = back.is_ok() && self.table(id)?.forget(fresh, &[]).is_ok();
-        match (back.is_ok(), clean) {
-            (true, true) => self.asids.free(fresh),
-            (true, false) => self.asids.lose(fresh),
-            (false, _) => self.asids.lose(old),
+        if let Err(unworn) = self.wear(id, substream, old) {
+            self.asids.lose(old);
+            return Err(unworn.into());
         }
+        let clean = self.table(id)?.forget(fresh, &[]).is_ok();
+        self.give_back(fresh, clean);
         Err(error.into())
     }
 
-    fn wear(&mut self, id: TableId, substream: SubstreamId, asid: Asid) -> Result<(), PasidError> {
-        let table = self.table(id)?;
-        let entry = table.entry(substream)?;
-        let context = entry.context.ok_or(PasidError::Substream(substream))?;
+    /// Rewrites a private entry to another ASID.
+    fn wear(&mut self, id: TableId, substream: SubstreamId, asid: Asid) -> Result<(), Unwritten> {
+        let absent = Unwritten { error: DriverError::Argument(Argument::Substream), undone: true };
+        let table = self.tables.get_mut(&id).ok_or(absent)?;
+        let context = table.entry(substream).ok().and_then(|entry| entry.context).ok_or(absent)?;
         table.put(substream, Context { asid, ..context }, User::Private)
     }
 }

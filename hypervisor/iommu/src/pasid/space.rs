@@ -7,7 +7,7 @@ use palisade_hal::{Asid, SubstreamId};
 use palisade_mem::SortedMap;
 
 use super::asids::{Asids, Holder};
-use super::store::ContextStore;
+use super::store::{ContextStore, Unwritten};
 use super::table::{Table, User};
 use crate::driver::{Context, DriverError};
 use crate::sva::{AddressSpace, Notifier, Process, ProcessKey};
@@ -50,6 +50,12 @@ pub enum PasidError {
     Driver(#[from] DriverError),
 }
 
+impl From<Unwritten> for PasidError {
+    fn from(unwritten: Unwritten) -> Self {
+        unwritten.error.into()
+    }
+}
+
 /// A table of a [`Space`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(u32);
@@ -81,6 +87,8 @@ pub struct SpaceFootprint {
     pub tables: usize,
     /// Entries that translate for somebody.
     pub bound: usize,
+    /// Entries that the hardware kept from being taken back: never to be used again.
+    pub stuck: usize,
     /// Notifiers.
     pub notifiers: usize,
     /// Shared descriptors.
@@ -181,7 +189,14 @@ impl Space {
         if table.entry(substream)?.user != User::Nobody {
             return Err(PasidError::Bound(substream));
         }
-        table.put(substream, context, User::Process(key))
+        let Err(unwritten) = table.put(substream, context, User::Process(key)) else {
+            return Ok(());
+        };
+        if !unwritten.undone {
+            table.stick(substream);
+            state.soil(key);
+        }
+        Err(unwritten.into())
     }
 
     /// Lets a prepared entry translate by an address space that belongs to this entry alone,
@@ -201,11 +216,13 @@ impl Space {
         }
         let asid = state.asids.alloc(Holder::Private { table, substream })?;
         let context = space.context(asid, true);
-        let answer = state.table(table)?.put(substream, context, User::Private);
-        if answer.is_err() {
-            state.asids.free(asid);
+        let table = state.table(table)?;
+        let Err(unwritten) = table.put(substream, context, User::Private) else { return Ok(()) };
+        if !unwritten.undone {
+            table.stick(substream);
         }
-        answer
+        state.give_back(asid, unwritten.undone);
+        Err(unwritten.into())
     }
 
     /// Quiesces an entry: it stays valid and translates nothing, and nothing that was cached
@@ -242,10 +259,8 @@ impl Space {
         let mut state = self.state.lock();
         let dropped = state.tables.remove(&table).ok_or(PasidError::Table)?;
         for entry in dropped.entries.values().filter(|entry| entry.user == User::Private) {
-            match entry.context {
-                Some(context) if clean => state.asids.free(context.asid),
-                Some(context) => state.asids.lose(context.asid),
-                None => {}
+            if let Some(context) = entry.context {
+                state.give_back(context.asid, clean);
             }
         }
         for counted in dropped.notifiers {
@@ -260,10 +275,12 @@ impl Space {
     /// What it holds now.
     pub fn footprint(&self) -> SpaceFootprint {
         let state = self.state.lock();
-        let entries = state.tables.values().flat_map(|table| table.entries.values());
+        let entries = || state.tables.values().flat_map(|table| table.entries.values());
+        let bound = |user| matches!(user, User::Private | User::Process(_));
         SpaceFootprint {
             tables: state.tables.len(),
-            bound: entries.filter(|entry| entry.user != User::Nobody).count(),
+            bound: entries().filter(|entry| bound(entry.user)).count(),
+            stuck: entries().filter(|entry| entry.user == User::Stuck).count(),
             notifiers: state.tables.values().map(|table| table.notifiers.len()).sum(),
             descriptors: state.descriptors.len(),
             asids: state.asids.used(),
@@ -297,12 +314,20 @@ impl State {
         table.park(substream)?;
         let forgotten = table.forget(context.asid, &[substream]);
         match entry.user {
-            User::Private if forgotten.is_ok() => self.asids.free(context.asid),
-            User::Private => self.asids.lose(context.asid),
+            User::Private => self.give_back(context.asid, forgotten.is_ok()),
             User::Process(key) if forgotten.is_err() => self.soil(key),
             _ => {}
         }
         forgotten.map_err(PasidError::from)
+    }
+
+    /// An ASID that nothing uses any more is free again, or lost if it is not clean.
+    pub(super) fn give_back(&mut self, asid: Asid, clean: bool) {
+        if clean {
+            self.asids.free(asid);
+        } else {
+            self.asids.lose(asid);
+        }
     }
 
     /// The ASID of this process can never be clean again.

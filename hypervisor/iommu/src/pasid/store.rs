@@ -9,6 +9,16 @@ use crate::driver::{Context, ContextView, DriverError, Invalidation};
 use crate::instance::Instance;
 use crate::sva::Range;
 
+/// Why an entry was not changed, and whether a trace of the new one is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Why.
+    pub error: DriverError,
+    /// Every stream has the old entry again, and nothing is cached under the new one's ASID; else
+    /// that ASID can never be given to another address space.
+    pub undone: bool,
+}
+
 /// The memory and the hardware behind a context table.
 ///
 /// Called under the space's lock: nothing here may call back.
@@ -25,13 +35,14 @@ pub trait ContextStore: Send + Sync {
     /// Changes an entry from `old` to `new`, synchronised when it returns.
     ///
     /// # Errors
-    /// The driver's; the entry is then `old` again, wherever the hardware still answers.
+    /// The driver's. Some streams may have translated by `new` meanwhile; unless
+    /// [`Unwritten::undone`] says that they have not left anything, its ASID is unclean for good.
     fn write(
         &self,
         substream: SubstreamId,
         old: Option<&Context>,
         new: Option<&Context>,
-    ) -> Result<(), DriverError>;
+    ) -> Result<(), Unwritten>;
 
     /// Forgets every translation under `asid`, and every translation that a device holds for
     /// the given entries. One batch.
@@ -118,16 +129,24 @@ impl ContextStore for StreamContexts {
         substream: SubstreamId,
         old: Option<&Context>,
         new: Option<&Context>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), Unwritten> {
         let driver = self.instance.driver();
         for (done, &stream) in self.streams.iter().enumerate() {
-            if let Err(error) = driver.write_context(stream, substream, new) {
-                for &stream in self.streams.iter().take(done).rev() {
-                    // Nothing better can be done than to try; the caller learns of the failure.
-                    let _ = driver.write_context(stream, substream, old);
-                }
-                return Err(error);
+            let Err(error) = driver.write_context(stream, substream, new) else { continue };
+            // All of them, whatever one says.
+            let back = |&stream| driver.write_context(stream, substream, old);
+            let restored = self.streams.iter().take(done).rev().map(back).fold(Ok(()), Result::and);
+            // The streams before this one translated under the new ASID for a while, and so did
+            // this one, if what failed is the answer.
+            let forgotten = match new {
+                Some(new) if !new.quiet => self.forget(new.asid, &[substream]),
+                _ => Ok(()),
+            };
+            let undone = restored.and(forgotten);
+            if let Err(also) = undone {
+                log::error!("stream {stream}: {error}, and undoing it: {also}");
             }
+            return Err(Unwritten { error, undone: undone.is_ok() });
         }
         Ok(())
     }

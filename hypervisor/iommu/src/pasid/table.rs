@@ -7,8 +7,8 @@ use palisade_hal::{Asid, SubstreamId};
 use palisade_mem::SortedMap;
 
 use super::space::PasidError;
-use super::store::ContextStore;
-use crate::driver::{Context, DriverError};
+use super::store::{ContextStore, Unwritten};
+use crate::driver::{Argument, Context, DriverError};
 use crate::sva::{Notifier, ProcessKey};
 
 /// Who an entry translates for.
@@ -20,7 +20,7 @@ pub(super) enum User {
     Private,
     /// A process.
     Process(ProcessKey),
-    /// It could not be parked: never to be used again.
+    /// It could not be parked, or not be taken back: never to be used again.
     Stuck,
 }
 
@@ -72,15 +72,15 @@ impl Table {
         self.entries.get(&substream.get()).copied().ok_or(PasidError::Substream(substream))
     }
 
-    /// Writes an entry; on failure everything is as it was.
+    /// Writes an entry; on failure it is as it was, or as [`Unwritten`] says.
     pub(super) fn put(
         &mut self,
         substream: SubstreamId,
         context: Context,
         user: User,
-    ) -> Result<(), PasidError> {
-        let entry =
-            self.entries.get_mut(&substream.get()).ok_or(PasidError::Substream(substream))?;
+    ) -> Result<(), Unwritten> {
+        let absent = Unwritten { error: DriverError::Argument(Argument::Substream), undone: true };
+        let entry = self.entries.get_mut(&substream.get()).ok_or(absent)?;
         self.store.write(substream, entry.context.as_ref(), Some(&context))?;
         *entry = Entry { context: Some(context), user };
         Ok(())
@@ -92,7 +92,7 @@ impl Table {
         match entry.context {
             Some(context) if !context.quiet => {
                 let parked = Context { asid: Asid::new(0), table: 0, quiet: true, ..context };
-                self.put(substream, parked, User::Nobody)
+                self.put(substream, parked, User::Nobody).map_err(PasidError::from)
             }
             _ => Ok(()),
         }
@@ -100,9 +100,14 @@ impl Table {
 
     /// An entry that could not be parked.
     pub(super) fn give_up(&mut self, substream: SubstreamId) {
-        if let Some(entry) = self.entries.get_mut(&substream.get())
-            && entry.user != User::Nobody
-        {
+        if self.entry(substream).is_ok_and(|entry| entry.user != User::Nobody) {
+            self.stick(substream);
+        }
+    }
+
+    /// An entry of which nobody knows what the hardware has.
+    pub(super) fn stick(&mut self, substream: SubstreamId) {
+        if let Some(entry) = self.entries.get_mut(&substream.get()) {
             entry.user = User::Stuck;
         }
     }

@@ -75,9 +75,14 @@ pub fn rebind(
     let moved =
         space.quiesce(table, substream).and_then(|()| space.write(table, substream, &notifier));
     if let Err(error) = moved {
-        // Back to the old process; one that has gone meanwhile leaves the entry parked.
-        let _ = space.write(table, substream, &bond.notifier);
-        let _ = space.free_shared(&notifier);
+        // Back to the old process. Bound: it was never left; a process that has gone meanwhile
+        // leaves the entry parked. A driver that fails on the way back is what is to be told.
+        let back = space.write(table, substream, &bond.notifier);
+        let freed = space.free_shared(&notifier);
+        let error = match (back, freed) {
+            (Err(worse @ PasidError::Driver(_)), _) | (_, Err(worse)) => worse,
+            _ => error,
+        };
         return Err((bond, error));
     }
     match space.free_shared(&bond.notifier) {

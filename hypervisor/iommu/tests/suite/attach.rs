@@ -362,3 +362,30 @@ fn every_device_tlb_is_flushed_however_many_there_are() {
     assert_eq!(streams.iter().filter(asked).count(), streams.len());
     assert_eq!(calls.last(), Some(&Call::Sync));
 }
+
+/// What one group left behind unclean, no other group's clean leave makes good.
+#[test]
+fn a_clean_leave_does_not_launder_an_unclean_one() {
+    for unclean_first in [true, false] {
+        let house = House::new();
+        let domain = house.domain();
+        let (one, other) = (house.assign(1, &domain), house.assign(3, &domain));
+        let fail = |now: bool| {
+            if now {
+                house.driver.fail_after(0, DriverError::Timeout(StreamId::new(0x10)));
+            }
+        };
+        fail(unclean_first);
+        assert_eq!(house.iommus.detach(&one).is_err(), unclean_first);
+        fail(!unclean_first);
+        assert_eq!(house.iommus.detach(&other).is_err(), !unclean_first);
+        assert!(domain.agents().is_some(), "an entry may lead here still");
+        // Nor does one that comes and goes later.
+        let third = house.assign(2, &domain);
+        house.iommus.detach(&third).unwrap();
+        assert!(domain.agents().is_some());
+        house.iommus.retire(&domain, |_| true).unwrap();
+        let footprint = house.iommus.footprint();
+        assert_eq!((footprint.vmids, footprint.vmids_lost), (0, 1));
+    }
+}
