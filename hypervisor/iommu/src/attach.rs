@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::device::DeviceId;
 use crate::domain::{Domain, DomainKind};
-use crate::driver::{DriverError, Invalidation, StreamPolicy, StreamState};
+use crate::driver::{ContextView, DriverError, Invalidation, StreamPolicy, StreamState};
 use crate::error::Error;
 use crate::fault::{Owner, Storms};
 use crate::group::{Attachment, Condition, Group, Idle, Mode, State};
@@ -175,14 +175,16 @@ impl Iommus {
             domain.set_nested(instance, false);
         }
         let mut answer = aborted.and(forgotten);
-        if let Mode::Contexts(view) = &attachment.mode {
-            for &stream in &state.streams {
-                answer = answer.and(instance.driver().destroy_contexts(stream, &**view));
-            }
-        }
-        domain.leave(instance, streams, answer.is_ok());
-        state.condition = if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
+        let (ats, streams) = (streams.to_vec(), state.streams.clone());
         drop(state);
+        if let Mode::Contexts(view) = &attachment.mode {
+            // The view takes the VM's map, which comes before the group. Meanwhile the group is
+            // assigned to no domain: nothing can be done with it.
+            answer = answer.and(destroy_contexts(instance, &streams, &**view));
+        }
+        domain.leave(instance, &ats, answer.is_ok());
+        group.lock().condition =
+            if answer.is_ok() { Condition::Quarantined } else { Condition::Dead };
         self.contain(instance, &storms);
         answer.map_err(Error::from)
     }
@@ -300,6 +302,18 @@ fn forget(
         answer = answer.and(instance.driver().invalidate(&[item]));
     }
     answer
+}
+
+/// Gives the context tables of `streams` back, which no entry points at: all of them, whatever one
+/// says. The first stream's is the last, so that no others are made before all are gone. The
+/// caller holds no group's lock: the view takes the VM's map.
+pub(crate) fn destroy_contexts(
+    instance: &Instance,
+    streams: &[palisade_hal::StreamId],
+    view: &dyn ContextView,
+) -> Result<(), DriverError> {
+    let destroy = |&stream| instance.driver().destroy_contexts(stream, view);
+    streams.iter().rev().map(destroy).fold(Ok(()), Result::and)
 }
 
 /// After these nothing is known of what the hardware holds.

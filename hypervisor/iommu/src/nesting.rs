@@ -7,9 +7,9 @@
 use crate::driver::Feature;
 use alloc::sync::Arc;
 
-use palisade_hal::StreamId;
+use palisade_hal::{StreamId, Vmid};
 
-use crate::attach::{abort_all, configure, is_fatal};
+use crate::attach::{abort_all, configure, destroy_contexts, is_fatal};
 use crate::domain::Domain;
 use crate::driver::{
     ContextView, DefaultSubstream, DriverError, Invalidation, Response, StageTwo, StreamPolicy,
@@ -23,11 +23,12 @@ use crate::registry::Iommus;
 
 impl Iommus {
     /// Puts an assigned group behind context tables of the hypervisor with `2^bits` substreams
-    /// each, nested over its domain. The answer is the store of a PASID table.
+    /// each, nested over its domain. The result is the store of a PASID table.
     ///
     /// # Errors
-    /// [`Error::NotOwner`]; [`Error::Mode`] if it is nested already; `Unsupported` without
-    /// nesting; or the driver's. Everything is then as it was, or the group is dead.
+    /// [`Error::NotOwner`]; [`Error::Mode`] if it is nested already; [`Error::Condition`] if it is
+    /// contained; `Unsupported` without nesting; or the driver's. Everything is then as it was, or
+    /// the group is dead.
     pub fn enable_contexts(
         &self,
         group: &Group,
@@ -37,29 +38,60 @@ impl Iommus {
         view: Arc<dyn ContextView + Send + Sync>,
     ) -> Result<StreamContexts, Error> {
         let instance = group.instance();
-        let driver = instance.driver();
-        let mut guard = group.lock();
-        let state = &mut *guard;
-        let (domain, stage_two, policy) = state.owned_plain(owner)?;
-        state.uncontained()?;
-        let capabilities = instance.capabilities();
-        if !capabilities.nested {
-            return Err(DriverError::Unsupported(Feature::Nested).into());
-        }
-        if bits > capabilities.substream_bits {
-            return Err(DriverError::Unsupported(Feature::Substreams).into());
-        }
-        for (done, &stream) in state.streams.iter().enumerate() {
-            if let Err(error) = driver.create_contexts(stream, bits, &*view) {
-                for &stream in state.streams.iter().take(done).rev() {
-                    let _ = driver.destroy_contexts(stream, &*view);
-                }
+        let streams = {
+            let mut state = group.lock();
+            state.owned_plain(owner)?;
+            state.uncontained()?;
+            let capabilities = instance.capabilities();
+            if !capabilities.nested {
+                return Err(DriverError::Unsupported(Feature::Nested).into());
+            }
+            if bits > capabilities.substream_bits {
+                return Err(DriverError::Unsupported(Feature::Substreams).into());
+            }
+            state.streams.clone()
+        };
+        // The view takes the VM's map, which comes before the group: the tables are made while
+        // nothing points at them, and whoever makes the first stream's makes them all.
+        for (done, &stream) in streams.iter().enumerate() {
+            if let Err(error) = instance.driver().create_contexts(stream, bits, &*view) {
+                destroy_contexts(instance, streams.get(..done).unwrap_or_default(), &*view)?;
                 return Err(error.into());
             }
         }
+        match self.nest(group, owner, default, &view) {
+            Ok((vmid, ats)) => {
+                let instance = instance.clone();
+                Ok(StreamContexts { instance, streams, vmid, bits, ats, view })
+            }
+            Err(error) => {
+                if let Err(also) = destroy_contexts(instance, &streams, &*view) {
+                    log::error!("context tables that were not used: {also}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts every stream of an assigned group behind the context table that was made for it, or
+    /// none. Returns the VMID, and whether devices hold translations themselves.
+    fn nest(
+        &self,
+        group: &Group,
+        owner: Owner,
+        default: DefaultSubstream,
+        view: &Arc<dyn ContextView + Send + Sync>,
+    ) -> Result<(Vmid, bool), Error> {
+        let instance = group.instance();
+        let mut guard = group.lock();
+        let state = &mut *guard;
+        // It may have changed hands, or have been contained, while nobody held it.
+        let (domain, stage_two, policy) = state.owned_plain(owner)?;
+        state.uncontained()?;
         // Counted first, so that no flush from now on leaves combined entries behind.
         domain.set_nested(instance, true);
         for (done, &stream) in state.streams.iter().enumerate() {
+            let driver = instance.driver();
             let Err(error) = driver.attach_contexts(stream, Some(&stage_two), default, policy)
             else {
                 continue;
@@ -72,26 +104,17 @@ impl Iommus {
             if back.is_err() {
                 self.kill(group, state);
             }
-            for &stream in state.streams.iter().rev() {
-                let _ = driver.destroy_contexts(stream, &*view);
-            }
             return Err(error.into());
         }
         if let Some(attachment) = &mut state.attachment {
             attachment.mode = Mode::Contexts(view.clone());
         }
-        Ok(StreamContexts {
-            instance: instance.clone(),
-            streams: state.streams.clone(),
-            vmid: stage_two.vmid,
-            bits,
-            ats: policy.ats,
-            view,
-        })
+        Ok((stage_two.vmid, policy.ats))
     }
 
     /// Puts a nested group back behind stage 2 alone; everything of its stage 1 is forgotten. The
-    /// streams of a contained one abort before and after. Tables bound in a PASID space are to be freed before, or abandoned after.
+    /// streams of a contained one abort before and after. Tables bound in a PASID space are to be
+    /// freed before, or abandoned after.
     ///
     /// # Errors
     /// [`Error::NotOwner`], [`Error::Mode`] if it is not nested; the driver's make it dead.
@@ -100,8 +123,8 @@ impl Iommus {
         let mut guard = group.lock();
         let state = &mut *guard;
         let attachment = state.owned(owner)?;
-        let (domain, policy, mode) =
-            (attachment.domain.clone(), attachment.policy, attachment.mode.clone());
+        let (domain, policy) = (attachment.domain.clone(), attachment.policy);
+        let mode = attachment.mode.clone();
         if mode.is_plain() {
             return Err(Error::Mode);
         }
@@ -113,18 +136,26 @@ impl Iommus {
             let forget = || instance.driver().invalidate(&[Invalidation::StageOneOf(vmid)]);
             answer = answer.and_then(|()| forget());
         }
-        if let (Mode::Contexts(view), true) = (&mode, answer.is_ok()) {
-            for &stream in &state.streams {
-                answer = answer.and_then(|()| instance.driver().destroy_contexts(stream, &**view));
-            }
-        }
         domain.set_nested(instance, false);
-        if answer.is_err() {
+        if let Err(error) = answer {
             self.kill(group, state);
-        } else if let Some(attachment) = &mut state.attachment {
+            return Err(error.into());
+        }
+        if let Some(attachment) = &mut state.attachment {
             attachment.mode = Mode::Plain;
         }
-        answer.map_err(Error::from)
+        let Mode::Contexts(view) = mode else { return Ok(()) };
+        // No entry points at them; the view takes the VM's map, which comes before the group.
+        let streams = state.streams.clone();
+        drop(guard);
+        let destroyed = destroy_contexts(instance, &streams, &*view);
+        if destroyed.is_err() {
+            let mut state = group.lock();
+            if state.owned(owner).is_ok() {
+                self.kill(group, &mut state);
+            }
+        }
+        destroyed.map_err(Error::from)
     }
 
     /// Configures every stream of a group by the guest's own entry, or none. Answers what they do

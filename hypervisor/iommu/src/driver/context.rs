@@ -50,8 +50,9 @@ pub enum DefaultSubstream {
 /// visible in the DMA view of the VM, read-only, at an IPA that the guest's CPUs do not have.
 /// With stage 1 alone the fetch address is the PA.
 ///
-/// Called under the lock of a group or of a PASID space. An implementation takes its own lock
-/// after those; who holds that lock calls nothing of this crate but `Domain::flush`.
+/// Called under no lock but that of a PASID space: an implementation takes the lock of its VM's
+/// map, which comes before a group's, a domain's and a driver's. Who holds that one calls nothing
+/// of this crate but `Domain::flush`.
 pub trait ContextView {
     /// Makes `bytes` of table memory at `pa` fetchable; returns the fetch address (PA or IPA).
     ///

@@ -55,7 +55,8 @@ pub trait IommuDriver: Send + Sync {
     // --- Context tables owned by the hypervisor ------------------------------------------
 
     /// Allocates an empty context table with `2^bits` substreams for `stream`, reachable for
-    /// the hardware through `view`. One table per stream; every context starts invalid.
+    /// the hardware through `view`. One table per stream; every context starts invalid. This and
+    /// the other methods that take a view call it with no lock of their own held.
     ///
     /// # Errors
     /// `Unsupported(Feature::Substreams)` if `bits` is beyond the IOMMU; [`DriverError::State`] if the

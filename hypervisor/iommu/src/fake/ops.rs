@@ -90,12 +90,20 @@ impl IommuDriver for FakeDriver {
         if bits > self.capabilities.substream_bits {
             return Err(DriverError::Unsupported(Feature::Substreams));
         }
-        let entry = inner.entry(stream)?;
-        if entry.contexts.is_some() {
+        if inner.entry(stream)?.contexts.is_some() {
             return Err(DriverError::State(stream));
         }
+        drop(inner);
         let pa = PhysAddr::new(0x10_0000 + u64::from(stream.get()) * 0x1_0000);
-        entry.fetch = view.publish(pa, 4096, 4096)?;
+        let fetch = view.publish(pa, 4096, 4096)?;
+        let mut inner = self.inner.lock();
+        let entry = inner.entry(stream)?;
+        if entry.contexts.is_some() {
+            drop(inner);
+            view.withdraw(fetch, 4096)?;
+            return Err(DriverError::State(stream));
+        }
+        entry.fetch = fetch;
         entry.contexts = Some(BTreeMap::new());
         entry.bits = bits;
         Ok(())
@@ -113,12 +121,12 @@ impl IommuDriver for FakeDriver {
         if used || entry.contexts.is_none() {
             return Err(DriverError::State(stream));
         }
-        view.withdraw(entry.fetch, 4096)?;
         entry.contexts = None;
         entry.bits = 0;
-        entry.fetch = 0;
+        let fetch = core::mem::take(&mut entry.fetch);
         inner.caches.contexts.retain(|&(owner, _), _| owner != stream.get());
-        Ok(())
+        drop(inner);
+        view.withdraw(fetch, 4096)
     }
 
     fn attach_contexts(
@@ -181,6 +189,10 @@ impl IommuDriver for FakeDriver {
             inner.faults.push(alloc::format!("stream {stream}: root changed without quiesce"));
         }
         inner.caches.contexts.remove(&(stream.get(), substream.get()));
+        if let Some(context) = context.filter(|context| inner.busy && !context.quiet) {
+            let asid = Some(context.asid.get());
+            inner.caches.translations.insert(Cached { vmid, asid, root: context.table });
+        }
         Ok(())
     }
 

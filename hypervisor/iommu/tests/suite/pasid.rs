@@ -13,7 +13,7 @@ use crate::common::Shared;
 use crate::common::process::TestProcess;
 use palisade_hal::{Asid, StreamId, SubstreamId};
 use palisade_iommu::fake::{Call, Reach};
-use palisade_iommu::pasid::{ContextStore, MAX_ENTRIES, PasidError, Space};
+use palisade_iommu::pasid::{ContextStore, MAX_ENTRIES, PasidError, Space, Unwritten};
 use palisade_iommu::sva::{AddressSpace, Range};
 use palisade_iommu::{Context, DriverError, Invalidation, StreamPolicy};
 
@@ -250,7 +250,7 @@ impl ContextStore for Wide {
         _: SubstreamId,
         _: Option<&Context>,
         _: Option<&Context>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), Unwritten> {
         Ok(())
     }
 

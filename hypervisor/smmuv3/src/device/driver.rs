@@ -15,7 +15,7 @@ use crate::device::smmu::{DeviceTlb, Smmu, Streams};
 use crate::entry::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
 use crate::error::QueueError;
 use crate::spec::{Eats, ResumeAction, S1Dss, Ste};
-use crate::table::context::ContextTable;
+use crate::table::context::{ContextTable, Leaf};
 
 /// The VMID of streams without a stage 2; no VM has it.
 const NO_VMID: u16 = 0;
@@ -137,15 +137,29 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         if !self.features.stage1 {
             return Err(DriverError::Unsupported(Feature::StageOne));
         }
-        let mut streams = self.streams.lock();
-        if streams.contexts.contains(stream.get()) {
-            return Err(DriverError::State(stream));
-        }
-        streams.contexts.reserve()?;
-        streams.dead.reserve()?;
+        let vacant = |streams: &mut Streams| {
+            if streams.contexts.contains(stream.get()) {
+                return Err(DriverError::State(stream));
+            }
+            streams.contexts.reserve()?;
+            streams.dead.reserve()
+        };
+        vacant(&mut self.streams.lock())?;
+        // The view takes the VM's map, which comes before the streams: it is asked under no lock,
+        // and what was made in vain goes back the same way.
         let table = ContextTable::new(&self.frames, &self.features, bits, view)?;
-        streams.contexts.put(stream.get(), table);
-        Ok(())
+        let mut streams = self.streams.lock();
+        match vacant(&mut streams) {
+            Ok(()) => {
+                streams.contexts.put(stream.get(), table);
+                Ok(())
+            }
+            Err(error) => {
+                drop(streams);
+                table.destroy(&self.agent, view, &|| Ok(()))?;
+                Err(error)
+            }
+        }
     }
 
     fn destroy_contexts(
@@ -208,14 +222,31 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         view: &dyn ContextView,
     ) -> Result<(), DriverError> {
         self.check_alive()?;
-        let mut streams = self.streams.lock();
-        let table = streams.contexts.get_mut(stream.get()).ok_or(DriverError::State(stream))?;
-        if table.prepare(substream, &self.frames, self.features.reach(), view)? {
-            // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
-            self.run(&[command::cfgi_cd(stream, substream, false)])
-                .map_err(|error| self.fail_stream(&mut streams, stream, error))?;
+        let lacks_leaf = |streams: &mut Streams| {
+            let table = streams.contexts.get_mut(stream.get()).ok_or(DriverError::State(stream))?;
+            table.lacks_leaf(substream)
+        };
+        if !lacks_leaf(&mut self.streams.lock())? {
+            return Ok(());
         }
-        Ok(())
+        // As for the table itself: the view is asked under no lock.
+        let leaf = Leaf::new(&self.frames, self.features.reach(), view)?;
+        let mut streams = self.streams.lock();
+        let table = match lacks_leaf(&mut streams) {
+            Ok(true) => streams.contexts.get_mut(stream.get()),
+            _ => None,
+        };
+        let Some(table) = table else {
+            // Made by someone else meanwhile, or nothing is left to make it for.
+            let present = streams.contexts.contains(stream.get());
+            drop(streams);
+            leaf.discard(&self.agent, view)?;
+            return if present { Ok(()) } else { Err(DriverError::State(stream)) };
+        };
+        table.link(substream, leaf);
+        // Leaf = 0: the L1CD that said "none" may be cached (§4.3.3).
+        self.run(&[command::cfgi_cd(stream, substream, false)])
+            .map_err(|error| self.fail_stream(&mut streams, stream, error))
     }
 
     fn write_context(

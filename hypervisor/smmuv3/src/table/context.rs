@@ -27,6 +27,44 @@ struct Fetched {
     fetch: u64,
 }
 
+impl Fetched {
+    /// Withdraws the memory and gives it back; `forget` makes the SMMU forget what it held of it.
+    fn give_back(
+        self,
+        agent: &Agent,
+        view: &dyn ContextView,
+        forget: &dyn Fn() -> Result<(), DriverError>,
+    ) -> Result<(), DriverError> {
+        let bytes = self.table.bytes().next_multiple_of(PAGE) as usize;
+        self.table.release(agent, || view.withdraw(self.fetch, bytes).and_then(|()| forget()))
+    }
+}
+
+/// A leaf of 2^10 descriptors that no table points at yet.
+pub(crate) struct Leaf(Fetched);
+
+impl Leaf {
+    /// An empty leaf.
+    ///
+    /// # Errors
+    /// [`DriverError::NoMemory`], or the view's.
+    pub fn new(
+        frames: &Arc<Frames>,
+        reach: Reach,
+        view: &dyn ContextView,
+    ) -> Result<Self, DriverError> {
+        publish(frames, CD_BYTES << LEAF_BITS, reach, view).map(Self)
+    }
+
+    /// Gives a leaf back that was never linked.
+    ///
+    /// # Errors
+    /// The view's; its memory is then quarantined.
+    pub fn discard(self, agent: &Agent, view: &dyn ContextView) -> Result<(), DriverError> {
+        self.0.give_back(agent, view, &|| Ok(()))
+    }
+}
+
 enum Shape {
     Linear(Fetched),
     TwoLevel { first: Fetched, leaves: Small<Fetched> },
@@ -112,40 +150,39 @@ impl ContextTable {
         Ok(())
     }
 
-    /// Makes sure that `substream` has a place; whether a leaf was linked, so that the SMMU must
-    /// forget the L1CD (CMD_CFGI_CD with Leaf = 0).
+    /// Whether `substream` has no place yet, so that a leaf must be linked; there is room to note
+    /// it then.
     ///
     /// # Errors
-    /// `Argument(Argument::Substream)` beyond the table, those of [`Table::new`], or the view's.
-    pub fn prepare(
-        &mut self,
-        substream: SubstreamId,
-        frames: &Arc<Frames>,
-        reach: Reach,
-        view: &dyn ContextView,
-    ) -> Result<bool, DriverError> {
+    /// `Argument(Argument::Substream)` beyond the table, [`DriverError::NoMemory`].
+    pub fn lacks_leaf(&mut self, substream: SubstreamId) -> Result<bool, DriverError> {
         self.check(substream)?;
-        let Shape::TwoLevel { first, leaves } = &mut self.shape else { return Ok(false) };
-        let index = substream.get() >> LEAF_BITS;
-        if leaves.contains(index) {
+        let Shape::TwoLevel { leaves, .. } = &mut self.shape else { return Ok(false) };
+        if leaves.contains(substream.get() >> LEAF_BITS) {
             return Ok(false);
         }
         leaves.reserve()?;
-        let leaf = publish(frames, CD_BYTES << LEAF_BITS, reach, view)?;
+        Ok(true)
+    }
+
+    /// Links the leaf that `substream` lacks; the SMMU must then forget the L1CD (CMD_CFGI_CD with
+    /// Leaf = 0).
+    pub fn link(&mut self, substream: SubstreamId, Leaf(leaf): Leaf) {
+        let Shape::TwoLevel { first, leaves } = &mut self.shape else { return };
+        let index = substream.get() >> LEAF_BITS;
         let mut descriptor = [0];
         L1cd::V.set(&mut descriptor, 1);
         L1cd::L2_PTR.set_address(&mut descriptor, leaf.fetch);
         first.table.store(index as usize, descriptor[0]);
         first.table.publish(index as usize, 1);
         leaves.put(index, leaf);
-        Ok(true)
     }
 
     /// The memory that holds the descriptor of `substream`, and the index of its first word.
     ///
     /// # Errors
     /// `Argument(Argument::Substream)` beyond the table; [`DriverError::State`] before
-    /// [`prepare`](Self::prepare).
+    /// [`link`](Self::link).
     pub fn entry(
         &self,
         stream: StreamId,
@@ -185,9 +222,7 @@ impl ContextTable {
     ) -> Result<(), DriverError> {
         let mut outcome = Ok(());
         let mut give_back = |piece: Fetched| {
-            let bytes = piece.table.bytes().next_multiple_of(PAGE) as usize;
-            let withdrawn = || view.withdraw(piece.fetch, bytes).and_then(|()| forget());
-            let result = piece.table.release(agent, withdrawn);
+            let result = piece.give_back(agent, view, forget);
             if outcome.is_ok() {
                 outcome = result;
             }

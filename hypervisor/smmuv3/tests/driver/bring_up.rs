@@ -1,7 +1,11 @@
 //! Bring-up and take-over: the order of register writes is the safety argument.
 
-use crate::fake::{QEMU, bare, bench, options, stream};
-use palisade_iommu::{IommuDriver, StreamState};
+use std::sync::Arc;
+
+use crate::fake::{Fake, QEMU, bare, bench, options, stage_two, stream};
+use palisade_iommu::{
+    DeviceId, DeviceInfo, DriverError, IommuDriver, Iommus, Registration, StreamPolicy, StreamState,
+};
 use palisade_smmuv3::{BringUpError, IdRegisters, Smmu, Unsupported};
 
 const GBPA: u64 = 0x44;
@@ -187,4 +191,89 @@ fn several_instances() {
     one.smmu.shutdown();
     assert!(!one.smmu.is_alive() && two.smmu.is_alive());
     two.smmu.prepare(stream(1)).unwrap();
+}
+
+/// Boards have a dozen and more. Each takes two of the ledger's agents: its own, and that of what
+/// it translates; the CPUs take one. What is beyond is refused by name.
+#[test]
+fn two_dozen_but_one_smmus_are_registered_and_the_next_is_refused_by_name() {
+    const SMMUS: u32 = 23;
+    let bare = bare(QEMU);
+    let frames = &bare.frames;
+    let iommus = Iommus::new(1, 16);
+    let _cpus = frames.register_agent("CPUs").unwrap();
+    let bring_up = || {
+        let fake = Fake::new(frames, QEMU);
+        Smmu::bring_up(fake.mmio(), frames, fake.clock(), options())
+    };
+    for at in 0..SMMUS {
+        let (id, iommu) = (DeviceId::new(at), Some(at + 1));
+        let streams = vec![stream(8)];
+        let info = DeviceInfo { id, name: "device".into(), iommu, streams, isolation: None };
+        iommus.add_device(info).unwrap();
+        let driver = Arc::new(bring_up().unwrap());
+        let agent = frames.register_agent("smmu").unwrap();
+        let registration = Registration { phandle: at + 1, driver, agent };
+        iommus.register(registration).map_err(|rejected| rejected.error).unwrap();
+    }
+    assert_eq!(iommus.footprint().instances, SMMUS as usize);
+    assert_eq!(bring_up().map(drop), Err(BringUpError::Agents));
+    // A VM behind all of them: each is asked, and its memory waits for the word of each.
+    let owner = iommus.owners().open(0).unwrap();
+    let two = stage_two(1);
+    let domain = iommus.paging_domain(owner, two.table, two.control).unwrap();
+    let mut sets = Vec::new();
+    for at in 0..SMMUS {
+        let group = iommus.group_of(DeviceId::new(at)).unwrap();
+        iommus.assign(&group, &domain, StreamPolicy::default()).unwrap();
+        sets.push(domain.agents().unwrap());
+    }
+    for pair in sets.windows(2) {
+        assert!(pair[1].contains(pair[0]) && !pair[0].contains(pair[1]), "one more each");
+    }
+}
+
+/// A VM's map is taken by a view, and comes before every lock of the driver.
+#[test]
+fn a_view_is_asked_with_no_lock_of_the_drivers_held() {
+    use palisade_hal::lock::{Mutex, Rank};
+    use palisade_hal::{Iova, PhysAddr, SubstreamId};
+    use palisade_iommu::{ContextView, Invalidation};
+
+    struct Map<'s>(Mutex<()>, &'s dyn IommuDriver);
+    impl ContextView for Map<'_> {
+        fn publish(&self, pa: PhysAddr, _: usize, _: usize) -> Result<u64, DriverError> {
+            let _map = self.0.lock();
+            Ok(pa.get())
+        }
+        fn withdraw(&self, _: u64, _: usize) -> Result<(), DriverError> {
+            // As a VM's map does, down to the device TLBs.
+            let _map = self.0.lock();
+            let (start, size) = (Iova::new(0), u64::MAX);
+            self.1.invalidate(&[Invalidation::Device {
+                stream: stream(4),
+                substream: None,
+                start,
+                size,
+            }])
+        }
+    }
+    // Substreams in two levels, and ATS.
+    let id = IdRegisters { idr0: QEMU.idr0 | 1 << 19 | 1 << 10, idr1: QEMU.idr1 | 16 << 6, ..QEMU };
+    let bench = bench(id);
+    let view = Map(Mutex::new(Rank::VmMap, ()), &bench.smmu);
+    let trusted = StreamPolicy { ats: true, stalls: false };
+    bench.smmu.attach(stream(4), &stage_two(1), trusted).unwrap();
+    bench.smmu.create_contexts(stream(4), 12, &view).unwrap();
+    let leaves = bench.frames.footprint().dma;
+    for substream in [0, 1 << 10, 1] {
+        bench.smmu.prepare_context(stream(4), SubstreamId::new(substream), &view).unwrap();
+    }
+    assert_eq!(bench.frames.footprint().dma - leaves, 2 * 16, "two leaves of 64 KiB");
+    assert_eq!(
+        bench.smmu.create_contexts(stream(4), 12, &view),
+        Err(DriverError::State(stream(4))),
+        "one table per stream"
+    );
+    bench.smmu.destroy_contexts(stream(4), &view).unwrap();
 }

@@ -80,6 +80,20 @@ pub const PRIQ_PROD: u64 = 0x1_00c8;
 pub const PRIQ_CONS: u64 = 0x1_00cc;
 
 impl Fake {
+    pub fn new(frames: &Arc<Frames>, id: IdRegisters) -> Arc<Self> {
+        let state = Mutex::new(State { id, ..State::default() });
+        Arc::new(Self { state, frames: frames.clone() })
+    }
+
+    pub fn mmio(self: &Arc<Self>) -> Mmio {
+        Mmio::fake(self.clone(), REGISTER_BYTES)
+    }
+
+    pub fn clock(self: &Arc<Self>) -> SteppedClock {
+        let fake = self.clone();
+        SteppedClock::with_hook(move || fake.step())
+    }
+
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -287,8 +301,7 @@ pub fn bare(id: IdRegisters) -> Bare {
 pub fn bare_at(id: IdRegisters, base: u64, count: u64) -> Bare {
     let arena = Arena::new(PhysAddr::new(base), count);
     let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
-    let state = Mutex::new(State { id, ..State::default() });
-    Bare { fake: Arc::new(Fake { state, frames: frames.clone() }), frames, arena }
+    Bare { fake: Fake::new(&frames, id), frames, arena }
 }
 
 pub fn options() -> Options {
@@ -297,12 +310,11 @@ pub fn options() -> Options {
 
 impl Bare {
     pub fn mmio(&self) -> Mmio {
-        Mmio::fake(self.fake.clone(), REGISTER_BYTES)
+        self.fake.mmio()
     }
 
     pub fn clock(&self) -> SteppedClock {
-        let fake = self.fake.clone();
-        SteppedClock::with_hook(move || fake.step())
+        self.fake.clock()
     }
 
     pub fn bring_up(self, options: Options) -> Bench {
