@@ -10,8 +10,9 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// At most this many agents.
-pub(crate) const MAX_AGENTS: usize = 8;
+/// At most this many agents, each a bit of an [`AgentSet`]: the CPUs, and two of each SMMU (one
+/// for its own tables, one for what it translates), so that 23 SMMUs have room.
+pub const MAX_AGENTS: usize = 1 + 2 * 23;
 
 static NEXT_LEDGER: AtomicU32 = AtomicU32::new(1);
 
@@ -33,7 +34,7 @@ impl Scope {
 
 /// A set of agents; never empty, since it starts from [`Agent::set`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AgentSet(u32);
+pub struct AgentSet(u64);
 
 impl AgentSet {
     /// The agents of both.
@@ -49,8 +50,8 @@ impl AgentSet {
 
     /// The bit of the agent with this number, which is below [`MAX_AGENTS`].
     #[inline]
-    const fn bit(id: u8) -> u32 {
-        1 << (id & (MAX_AGENTS as u8 - 1))
+    const fn bit(id: u8) -> u64 {
+        1 << (id & (u64::BITS as u8 - 1))
     }
 }
 
@@ -158,7 +159,7 @@ pub struct Part {
 pub struct Proof {
     ledger: u32,
     scope: Scope,
-    agents: u32,
+    agents: u64,
     epoch: u64,
 }
 

@@ -51,7 +51,7 @@ pub use detached::{Detached, Unreleased};
 pub use dma::DmaBuffer;
 pub use frames::{Block, Footprint, FrameError, Frames, PhysRange};
 pub use heap::Heap;
-pub use ledger::{Agent, AgentSet, Part, Proof, Scope, Ticket};
+pub use ledger::{Agent, AgentSet, MAX_AGENTS, Part, Proof, Scope, Ticket};
 pub use map::DirectMap;
 pub use slot::Slot;
 pub use sorted::SortedMap;

@@ -23,6 +23,9 @@ pub enum BringUpError {
     /// Memory for a table or a queue lies beyond what the SMMU can address (§3.4).
     #[error("{0}: its memory lies beyond the output size, IDR5.OAS")]
     OutputSize(&'static str),
+    /// The ledger of proofs has no room for one more IOMMU.
+    #[error("more IOMMUs than the ledger of proofs has room for")]
+    Agents,
     /// The register block is shorter than the two pages of §6.2.
     #[error("register block is too short")]
     Registers,

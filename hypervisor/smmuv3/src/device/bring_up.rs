@@ -84,7 +84,7 @@ impl<E: Env> Smmu<E> {
             features.restrict(erratum)?;
         }
         features.coherent &= options.coherent;
-        let agent = frames.register_agent("smmu").map_err(|_| BringUpError::NoMemory)?;
+        let agent = frames.register_agent("smmu").map_err(|_| BringUpError::Agents)?;
         let parts = Parts::new(frames, &features, &options)?;
         let smmu = parts.join(mmio, frames, env, features, options, agent);
         match smmu.enable() {
