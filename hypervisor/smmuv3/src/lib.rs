@@ -32,7 +32,7 @@ mod regs;
 pub mod spec;
 mod table;
 
-pub use device::{Options, Smmu, abort_by_default};
+pub use device::{Options, Smmu, abort_by_default, bound};
 pub use error::{BringUpError, QueueError};
 pub use features::{Features, IdRegisters, Unsupported};
 pub use regs::REGISTER_BYTES;

@@ -31,13 +31,16 @@ pub(crate) struct Batch<'a, E: Env> {
     /// How many fit; one place is kept for the CMD_SYNC at the end.
     room: usize,
     phase: Phase,
+    /// Commands of different kinds need a CMD_SYNC between them.
+    watchful: bool,
 }
 
 impl<'a, E: Env> Batch<'a, E> {
     /// An empty batch.
     pub fn new(smmu: &'a Smmu<E>) -> Self {
         let room = smmu.queue.batch_max() - 1;
-        Self { smmu, commands: ArrayVec::new(), room, phase: Phase::Configuration }
+        let watchful = smmu.features.sync_between_kinds;
+        Self { smmu, commands: ArrayVec::new(), room, phase: Phase::Configuration, watchful }
     }
 
     /// Adds a command, after a CMD_SYNC where its phase must see earlier ones complete, or where
@@ -46,15 +49,22 @@ impl<'a, E: Env> Batch<'a, E> {
     /// # Errors
     /// That of sending what had to make room.
     pub fn push(&mut self, phase: Phase, command: Cmd) -> Result<(), QueueError> {
-        if let Some(before) = self.commands.last()
-            && (phase > self.phase
-                || phase == Phase::Device && other_stream(before, &command)
-                || self.smmu.features.sync_between_kinds && before.opcode() != command.opcode())
+        if (phase > self.phase || self.watchful || phase == Phase::Device)
+            && self.needs_sync(phase, &command)
         {
             self.add(command::sync())?;
         }
         self.phase = phase;
         self.add(command)
+    }
+
+    /// Whether a CMD_SYNC has to stand between what is there and `command`.
+    fn needs_sync(&self, phase: Phase, command: &Cmd) -> bool {
+        self.commands.last().is_some_and(|before| {
+            phase > self.phase
+                || phase == Phase::Device && other_stream(before, command)
+                || self.watchful && before.opcode() != command.opcode()
+        })
     }
 
     /// Adds the commands of a range; `whole` is the one that covers everything.

@@ -1,6 +1,6 @@
 //! Counts the instructions of every kind of invalidation of `palisade-smmuv3`, on QEMU's virt
 //! machine at EL2, where no guest runs, with the PMU (QEMU counts with `-icount` only), and
-//! compares them with what the driver states in `palisade_smmuv3::device::bound`.
+//! compares them with what the driver states in `palisade_smmuv3::bound`.
 //!
 //! The driver is the real one on the real register pointer. The SMMUs (`smmus`) are QEMU's, which
 //! is done with a command before the driver can look, and SMMUs on paper (`paper`) for what that
