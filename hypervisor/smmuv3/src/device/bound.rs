@@ -111,13 +111,20 @@ impl<E: Env> Smmu<E> {
                 continue;
             }
             // The CMD_SYNC that the phase waits for, or that tells one device from another.
-            let apart = phase == Phase::Device || self.features.sync_between_kinds;
-            let synced = before.is_some_and(|before| phase > before || apart);
+            let device = match of {
+                Invalidation::Device { stream, .. } => Some(*stream),
+                _ => None,
+            };
+            let synced = before.is_some_and(|(before, last)| {
+                phase > before
+                    || phase == Phase::Device && device != last
+                    || self.features.sync_between_kinds
+            });
             bound.commands += commands + u64::from(synced);
             // All is two kinds.
             let kinds = matches!(of, Invalidation::All) && commands > 1;
             bound.commands += u64::from(kinds && self.features.sync_between_kinds);
-            before = Some(phase);
+            before = Some((phase, device));
         }
         bound.batches = bound.commands.div_ceil(self.queue.batch_max() as u64 - 1);
         bound.commands += bound.batches;

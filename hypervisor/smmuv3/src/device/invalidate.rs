@@ -114,7 +114,7 @@ impl<E: Env> Smmu<E> {
             | Invalidation::Context { .. }
             | Invalidation::Contexts(_) => Ok(()),
             Invalidation::Device { stream, substream, start, size } => {
-                if self.device_tlb(stream) != Some(DeviceTlb::On) {
+                if !self.has_device_tlb(stream) {
                     return Ok(());
                 }
                 // Without SubstreamIDs SSV must be 0, which covers tagged entries too (§4.5.1).
@@ -130,8 +130,14 @@ impl<E: Env> Smmu<E> {
         }
     }
 
-    /// The TLB of the device behind `stream`, if its entry grants ATS: only one that is on may be
-    /// sent a CMD_ATC_INV, and needs it.
+    /// Whether the device behind `stream` has a TLB that is on: only such a one may be sent a
+    /// CMD_ATC_INV, and needs it.
+    fn has_device_tlb(&self, stream: StreamId) -> bool {
+        let streams = self.streams.lock();
+        self.features.ats && matches!(streams.device_tlbs.get(stream.get()), Some(DeviceTlb::On))
+    }
+
+    /// The TLB of the device behind `stream`, if its entry grants ATS.
     pub(crate) fn device_tlb(&self, stream: StreamId) -> Option<DeviceTlb> {
         self.streams.lock().device_tlbs.get(stream.get()).copied()
     }
