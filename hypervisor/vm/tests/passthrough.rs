@@ -1,6 +1,9 @@
 //! Devices change hands only through abort, drain, reset and proof. The bus is a fake hierarchy,
 //! the IOMMU a fake driver that notes every call.
 
+#[path = "passthrough/plug.rs"]
+mod plug;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 

@@ -11,8 +11,9 @@ use palisade_hal::cpu::Counter;
 use palisade_hal::{Ipa, PhysAddr, guest};
 use palisade_iommu::Owner;
 use palisade_mem::FRAME_BYTES;
+use palisade_vm::load::Boot;
 use palisade_vm::memory::{GuestMemory, Shape};
-use palisade_vm::passthrough::Request;
+use palisade_vm::passthrough::{PlainSet, Request};
 use palisade_vm::pci::{ECAM_BASE, ECAM_BYTES, PciHost, open_windows};
 use palisade_vm::pl011::Console;
 use palisade_vm::{Vm, VmConfig, Wires, layout};
@@ -20,8 +21,9 @@ use palisade_vm::{Vm, VmConfig, Wires, layout};
 use crate::machine::formats;
 use crate::machine::instances::Machine;
 use crate::vms::built::BuiltVm;
+use crate::vms::fittings::VmFittings;
 use crate::vms::refusal::BuildError;
-use crate::vms::wires::wire;
+use crate::vms::release::{take_devices, take_memory};
 use crate::vms::{images, interface, plain, senders};
 use crate::wire::console;
 
@@ -84,18 +86,15 @@ pub(crate) fn build(
             return Err(error.into());
         }
     };
-    let built = attach_devices_and_load(machine, manifest, index, cores, owner, &memory);
+    let built = fill(machine, manifest, index, cores, owner, &memory);
     if built.is_err() {
-        // Devices first: while one is attached, nothing of the memory is released.
-        machine.devices.take_back(index as u16, &machine.iommus, &Counter);
-        let _ = memory.tear_down();
-        machine.platform.take_back(index as u16);
-        let _ = machine.iommus.owners().close(owner);
+        take_memory(machine, index as u16, owner, &memory);
     }
     built
 }
 
-fn attach_devices_and_load(
+/// The VM with its memory, devices and images. When it fails, its devices are no longer its own.
+fn fill(
     machine: &'static Machine,
     manifest: &'static Manifest<'static>,
     index: usize,
@@ -113,12 +112,37 @@ fn attach_devices_and_load(
         memory.add_ram(flash, code.min(layout::FLASH_BYTES), &[(flash, code)])?;
         memory.add_ram(Ipa::new(layout::VARIABLES_STORE), layout::VARIABLES_KEPT, &[])?;
     }
+    let mut vm = bare(machine, manifest, index, cores, memory)?;
+    if manifest.firmware {
+        vm.add_flash()?;
+    }
+    let pci = Arc::new(PciHost::new(memory.clone()));
+    vm.add_device(Ipa::new(ECAM_BASE), ECAM_BYTES, pci.clone())?;
+    open_windows(&mut vm)?;
+    match attach_devices_and_load(machine, manifest, &mut vm, &pci, owner) {
+        Ok((plain, boot)) => Ok(BuiltVm::new(vm, manifest, plain, boot, owner, pci)),
+        Err(error) => {
+            let fittings = VmFittings { machine, vm: &vm, pci: &pci };
+            let _ = take_devices(machine, &fittings, &Counter);
+            Err(error)
+        }
+    }
+}
+
+/// A VM without devices of the machine's.
+fn bare(
+    machine: &Machine,
+    manifest: &Manifest<'_>,
+    index: usize,
+    cores: Vec<usize>,
+    memory: &Arc<GuestMemory>,
+) -> Result<Vm, BuildError> {
     let board = machine.board;
     let virtual_cpu_interface = match &board.gic.version {
         Controller::V2 { virtual_cpu, .. } => virtual_cpu.map(|range| range.base()),
         Controller::V3 { .. } => None::<PhysAddr>,
     };
-    let mut vm = Vm::new(VmConfig {
+    Ok(Vm::new(VmConfig {
         name: String::from(manifest.name),
         index,
         cores,
@@ -131,34 +155,37 @@ fn attach_devices_and_load(
             maintenance: board.gic.maintenance.map_or(MAINTENANCE, |line| line.intid),
         },
         console: Arc::new(Line),
-    })?;
-    if manifest.firmware {
-        vm.add_flash()?;
-    }
-    let pci = Arc::new(PciHost::new(memory.clone()));
-    vm.add_device(Ipa::new(ECAM_BASE), ECAM_BYTES, pci.clone())?;
-    open_windows(&mut vm)?;
+    })?)
+}
+
+fn attach_devices_and_load(
+    machine: &'static Machine,
+    manifest: &'static Manifest<'static>,
+    vm: &mut Vm,
+    pci: &PciHost,
+    owner: Owner,
+) -> Result<(PlainSet<'static>, Boot), BuildError> {
     let request = Request {
-        vm: index as u16,
+        vm: vm.index() as u16,
         devices: &manifest.devices,
         present: &[],
         no_isolation: manifest.no_dma_isolation,
     };
-    let assigned = machine.devices.assign(&request, memory.domain(), &machine.iommus, &Counter)?;
-    for device in &assigned {
-        pci.add(&device.topology, device.guest)?;
-        wire(machine, &vm, device);
-    }
-    let plain = plain::assign(machine, manifest, &vm)?;
-    let senders = senders::of(&board.pcie, &assigned);
+    let memory = vm.memory().clone();
+    let fittings = VmFittings { machine, vm, pci };
+    let (iommus, domain) = (&machine.iommus, memory.domain());
+    let assigned = machine.devices.plug(&fittings, &request, domain, iommus, &Counter)?;
+    let plain = plain::assign(machine, manifest, vm)?;
+    // The guest interface and the messages are there for those devices that can use them.
+    let senders = senders::of(&machine.board.pcie, &assigned);
     if !senders.is_empty()
         && let Some(messages) = machine.messages()
     {
         vm.add_its(messages, senders)?;
     }
-    if let Some(service) = interface::service(machine, owner, memory, &assigned)? {
+    if let Some(service) = interface::service(machine, owner, &memory, &assigned)? {
         vm.set_service(service);
     }
-    let boot = images::load(manifest, &vm, &plain)?;
-    Ok(BuiltVm::new(vm, manifest, plain, boot, owner, pci))
+    let boot = images::load(manifest, vm, &plain)?;
+    Ok((plain, boot))
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_bundle::Vm as Manifest;
-use palisade_gic::{FIRST_SPI, Gic};
+use palisade_gic::Gic;
 use palisade_hal::cpu::Counter;
 use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 use palisade_iommu::{Owner, Waited};
@@ -15,6 +15,7 @@ use palisade_vm::{CAUSES, Life, RateLimit, Vm};
 
 use crate::machine::instances::Machine;
 use crate::operator::counts;
+use crate::vms::fittings::VmFittings;
 use crate::vms::images;
 use crate::vms::standing::Standing;
 use crate::wire::report::Record;
@@ -213,15 +214,8 @@ impl BuiltVm {
         self.gone.store(true, Ordering::Release);
     }
 
-    /// Switches its devices' wires off, and leaves them neither active nor pending. Its vCPUs have
-    /// left.
-    pub(crate) fn unwire(&self, machine: &Machine) {
-        for line in self.vm.vgic().linked_physical() {
-            if line >= FIRST_SPI
-                && let Err(error) = self.vm.take_wire(line, &machine.gic, &Counter)
-            {
-                log::error!("vm {}: {error}", self.vm.name());
-            }
-        }
+    /// What its devices are plugged into.
+    pub(crate) fn fittings<'s>(&'s self, machine: &'s Machine) -> VmFittings<'s> {
+        VmFittings { machine, vm: &self.vm, pci: &self.pci }
     }
 }

@@ -1,10 +1,10 @@
 //! The end of a VM.
 
-use palisade_vm::memory::TornDown;
 use palisade_vm::vcpu::Outcome;
 
 use crate::operator::{devices, faults, footprint, posture};
 use crate::vms::built::BuiltVm;
+use crate::vms::release::{take_devices, take_memory};
 use crate::vms::system::System;
 use crate::vms::watch::Watch;
 
@@ -15,25 +15,12 @@ pub(crate) fn end(system: &'static System, built: &BuiltVm, outcome: Outcome) {
     built.report(state, None);
     // From here on the operator moves nothing in or out.
     built.close();
-    built.unwire(machine);
-    built.vm.silence();
-    built.pci.clear();
-    let index = built.vm.index() as u16;
     let watch = Watch::new(system);
-    for device in machine.devices.take_back(index, &machine.iommus, &watch) {
+    for device in take_devices(machine, &built.fittings(machine), &watch) {
         log::info!("device {}: {}", device.address, device.condition.name());
     }
-    if let Some(service) = built.vm.service() {
-        service.shutdown();
-    }
     posture::report(system);
-    if let TornDown::Quarantined(frames) = built.vm.memory().tear_down() {
-        log::error!("vm {}: {frames} frames stay quarantined", built.vm.name());
-    }
-    machine.platform.take_back(index);
-    if let Err(error) = machine.iommus.owners().close(built.owner) {
-        log::error!("vm {}: {error}", built.vm.name());
-    }
+    take_memory(machine, built.vm.index() as u16, built.owner, built.vm.memory());
     left(system, built);
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod built;
 pub(crate) mod bundle;
 pub(crate) mod core_loop;
 pub(crate) mod end;
+pub(crate) mod fittings;
 pub(crate) mod host;
 pub(crate) mod hotplug;
 pub(crate) mod images;
@@ -13,9 +14,12 @@ pub(crate) mod placement;
 pub(crate) mod plain;
 pub(crate) mod rebuild;
 pub(crate) mod refusal;
+pub(crate) mod release;
 pub(crate) mod senders;
 pub(crate) mod slot;
 pub(crate) mod standing;
 pub(crate) mod system;
 pub(crate) mod watch;
-pub(crate) mod wires;
+
+#[cfg(test)]
+mod tests;

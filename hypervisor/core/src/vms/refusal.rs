@@ -5,8 +5,7 @@ use palisade_vm::VmError;
 use palisade_vm::load::LoadError;
 use palisade_vm::memory::MemoryError;
 use palisade_vm::mmio::BusError;
-use palisade_vm::passthrough::{PlainRefusal, Refusal};
-use palisade_vm::pci::PciError;
+use palisade_vm::passthrough::{PlainRefusal, PlugError};
 use thiserror::Error;
 
 /// Why a VM is not built. The others run.
@@ -23,16 +22,13 @@ pub(crate) enum BuildError {
     Vm(#[from] VmError),
     /// A device is refused.
     #[error("{0}")]
-    Device(#[from] Refusal),
+    Device(#[from] PlugError),
     /// A device by path is not there.
     #[error("{0}")]
     Path(#[from] palisade_fdt::Error<'static>),
     /// A device by path is refused.
     #[error("{0}")]
     Plain(#[from] PlainRefusal<'static>),
-    /// A device does not fit the VM's bus.
-    #[error("{0}")]
-    Pci(#[from] PciError),
     /// Two emulated devices at one place.
     #[error("{0}")]
     Bus(#[from] BusError),

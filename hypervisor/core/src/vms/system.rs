@@ -74,7 +74,8 @@ impl System {
 
     /// One VM is over.
     pub(crate) fn one_less(&self) {
-        self.left.fetch_sub(1, Ordering::AcqRel);
+        let less = |left: usize| left.checked_sub(1);
+        let _ = self.left.try_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.machine.wake_all();
     }
 }

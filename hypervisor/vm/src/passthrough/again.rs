@@ -49,6 +49,7 @@ impl Passthrough {
         let row = Row {
             address,
             owner: None,
+            guest: 0,
             condition: Condition::Free,
             isolated: known.is_some_and(|row| row.isolated),
             wire: None,

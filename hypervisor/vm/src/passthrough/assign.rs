@@ -190,6 +190,7 @@ impl Passthrough {
         let row = Row {
             address: plan.address,
             owner: None,
+            guest: plan.guest,
             condition: Condition::Free,
             isolated: plan.confined,
             wire: None,
@@ -244,6 +245,7 @@ impl Passthrough {
             self.note(Row {
                 address: plan.address,
                 owner: Some(request.vm),
+                guest: plan.guest,
                 condition: Condition::Assigned,
                 isolated: plan.confined,
                 wire: None,

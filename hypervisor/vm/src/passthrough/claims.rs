@@ -30,6 +30,8 @@ pub struct Row {
     pub address: Address,
     /// Index of the VM that owns it.
     pub owner: Option<u16>,
+    /// Where its owner's guest sees it: bus << 8 | device << 3 | function.
+    pub guest: u16,
     /// Where it is in its life.
     pub condition: Condition,
     /// An SMMU keeps its DMA inside its owner.
@@ -108,6 +110,12 @@ impl Passthrough {
             return Err(Refusal::NotAssignable(address));
         }
         Ok(found)
+    }
+
+    /// A device's wire does not come back with it: its owner keeps it.
+    pub(super) fn keep_wire(&self, address: Address) {
+        let mut rows = self.rows.lock();
+        rows.iter_mut().filter(|row| row.address == address).for_each(|row| row.wire = None);
     }
 
     /// Notes a device's new state.

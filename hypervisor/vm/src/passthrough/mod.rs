@@ -16,6 +16,7 @@ mod assign;
 mod claims;
 mod lines;
 mod plain;
+mod plug;
 mod refusal;
 mod take_back;
 
@@ -26,5 +27,6 @@ pub use plain::{
     AssignedPlain, PlainBook, PlainRefusal, PlainRow, PlainSet, PlainWindow, describe_plain,
     no_stalls,
 };
+pub use plug::{Fittings, PlugError, Unplugged, Which};
 pub use refusal::Refusal;
 pub use take_back::Returned;
