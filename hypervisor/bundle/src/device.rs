@@ -7,8 +7,6 @@ use palisade_fdt::Node;
 use crate::error::{Error, Problem};
 use crate::vm::Context;
 
-/// Most devices per VM.
-pub const MAX_DEVICES: usize = 8;
 /// Longest settle time, in milliseconds.
 const MAX_SETTLE: u64 = 60_000;
 

@@ -16,11 +16,16 @@ extern crate alloc;
 mod archive;
 mod device;
 mod error;
+mod limits;
 mod manifest;
 mod vm;
 
 pub use archive::{Archive, File, MAX_FILES};
-pub use device::{Device, MAX_DEVICES, Place, Requester};
+pub use device::{Device, Place, Requester};
 pub use error::{Error, Problem};
-pub use manifest::{Bundle, Entry, MANIFEST, MAX_VMS};
-pub use vm::{MAX_READONLY, MAX_VCPUS, RAM_BASE, ReadOnly, Vm};
+pub use limits::{
+    MAX_CORES, MAX_DEVICES, MAX_MEMORY, MAX_NAME, MAX_READONLY, MAX_VCPUS, MAX_VMS, MIN_MEMORY,
+    PAGE, RAM_BASE,
+};
+pub use manifest::{Bundle, Entry, MANIFEST};
+pub use vm::{ReadOnly, Vm};

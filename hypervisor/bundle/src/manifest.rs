@@ -7,14 +7,11 @@ use palisade_fdt::Tree;
 
 use crate::archive::Archive;
 use crate::error::{Error, Problem};
+use crate::limits::{MAX_NAME, MAX_VMS};
 use crate::vm::{self, Vm};
 
 /// Name of the manifest in the archive.
 pub const MANIFEST: &str = "manifest.dtb";
-/// Most VMs.
-pub const MAX_VMS: usize = 8;
-/// Longest name of a VM, in bytes.
-const MAX_NAME: usize = 31;
 const COMPATIBLE: &str = "palisade,manifest-1";
 
 /// A VM of the manifest, or why it cannot run.

@@ -6,23 +6,13 @@ use arrayvec::ArrayVec;
 use palisade_fdt::{Cells, Node};
 
 use crate::archive::{Archive, File};
-use crate::device::{Device, MAX_DEVICES, Place};
+use crate::device::{Device, Place};
 use crate::error::{Error, Problem};
+use crate::limits::{MAX_DEVICES, MAX_MEMORY, MAX_READONLY, MAX_VCPUS, MIN_MEMORY, PAGE, RAM_BASE};
 use crate::manifest::MANIFEST;
 
-/// Most virtual CPUs per VM.
-pub const MAX_VCPUS: usize = 16;
-/// Most read-only ranges per VM.
-pub const MAX_READONLY: usize = 8;
-/// Where a VM's memory starts.
-pub const RAM_BASE: u64 = 0x4000_0000;
-/// Least memory: one block of 2 MiB.
-const MIN_MEMORY: u64 = 2 << 20;
-/// Most memory: what lies below the 64-bit PCI window of a 39-bit IPA space.
-const MAX_MEMORY: u64 = 128 << 30;
 /// What the boot protocol wants beside the images: a device tree and slack.
 const SLACK: u64 = 1 << 20;
-const PAGE: u64 = 4096;
 
 /// A range of a VM's memory that neither it nor its devices may write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -65,7 +65,7 @@ fn a_right_bundle_is_read_in_order() {
 fn refusals_name_vm_and_field() {
     let plain = || TestVm::plain("a");
     for (vm, message) in [
-        (plain().with("vcpus", Value::U32(0)), "vcpus: 0 is out of range 1..=16"),
+        (plain().with("vcpus", Value::U32(0)), "vcpus: 0 is out of range 1..=8"),
         (plain().with("vcpus", Value::U64(1)), "vcpus: wrong type or length"),
         (
             plain().with("memory", Value::U64(0x20_0001)),

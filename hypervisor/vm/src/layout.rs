@@ -1,7 +1,7 @@
 //! The one virtual platform: where a guest finds what, whatever the board is.
 
 /// RAM starts here.
-pub const RAM: u64 = 0x4000_0000;
+pub const RAM: u64 = palisade_bundle::RAM_BASE;
 /// Where firmware's code is: its first instruction is the first byte.
 pub const FLASH: u64 = 0;
 /// Most bytes of it.

@@ -3,17 +3,10 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail};
+use palisade_bundle::{MAX_DEVICES, MAX_NAME, MAX_VCPUS, MAX_VMS, PAGE, RAM_BASE};
 use palisade_e2e::scenario::size;
 
 use crate::bundle::{Address, Description, Device, Vm};
-
-/// Guest RAM starts here.
-pub const RAM: u64 = 0x4000_0000;
-const PAGE: u64 = 4096;
-const LONGEST_NAME: usize = 31;
-/// VMs in one bundle: their consoles' channels and then some.
-const MOST_VMS: usize = 64;
-const MOST_DEVICES: usize = 32;
 
 /// Checks a description.
 ///
@@ -23,8 +16,8 @@ pub fn checked(description: &Description) -> Result<()> {
     if description.vms.is_empty() {
         bail!("there is no [[vm]]");
     }
-    if description.vms.len() > MOST_VMS {
-        bail!("{} VMs; {MOST_VMS} is the most", description.vms.len());
+    if description.vms.len() > MAX_VMS {
+        bail!("{} VMs; {MAX_VMS} is the most", description.vms.len());
     }
     let mut names = HashSet::new();
     let mut taken: Vec<(String, String)> = Vec::new();
@@ -39,11 +32,11 @@ pub fn checked(description: &Description) -> Result<()> {
 
 fn check_vm(vm: &Vm, taken: &mut Vec<(String, String)>) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
-    if vm.name.is_empty() || vm.name.len() > LONGEST_NAME || !vm.name.chars().all(plain) {
-        bail!("name: 1 to {LONGEST_NAME} letters, digits or any of - _ . +");
+    if vm.name.is_empty() || vm.name.len() > MAX_NAME || !vm.name.chars().all(plain) {
+        bail!("name: 1 to {MAX_NAME} letters, digits or any of - _ . +");
     }
-    if vm.vcpus == 0 || vm.vcpus > 512 {
-        bail!("vcpus: {} is not a number of vCPUs", vm.vcpus);
+    if !(1..=MAX_VCPUS).contains(&(vm.vcpus as usize)) {
+        bail!("vcpus: {}; 1 to {MAX_VCPUS} can be had", vm.vcpus);
     }
     let memory = memory(vm)?;
     if vm.kernel.is_empty() {
@@ -65,12 +58,12 @@ fn check_vm(vm: &Vm, taken: &mut Vec<(String, String)>) -> Result<()> {
         if length == 0 || !length.is_multiple_of(PAGE) || !range.ipa.is_multiple_of(PAGE) {
             bail!("readonly: {:#x}..{end:#x} is not made of 4 KiB pages", range.ipa);
         }
-        if range.ipa < RAM || end > RAM + memory {
+        if range.ipa < RAM_BASE || end > RAM_BASE.saturating_add(memory) {
             bail!("readonly: {:#x}..{end:#x} is not inside the VM's RAM", range.ipa);
         }
     }
-    if vm.devices.len() > MOST_DEVICES {
-        bail!("device: {} devices; {MOST_DEVICES} is the most", vm.devices.len());
+    if vm.devices.len() > MAX_DEVICES {
+        bail!("device: {} devices; {MAX_DEVICES} is the most", vm.devices.len());
     }
     let mut places = HashSet::new();
     for device in &vm.devices {
@@ -154,6 +147,9 @@ mod tests {
         let cases: &[(String, &[&str])] = &[
             (String::new(), &["no [[vm]]"]),
             (format!("{VM}vcpus=0"), &["\"a\"", "vcpus"]),
+            (format!("{VM}vcpus={}", MAX_VCPUS + 1), &["\"a\"", "vcpus", "1 to 8"]),
+            (format!("{VM}{}", device.repeat(MAX_DEVICES + 1)), &["device", "9 devices; 8"]),
+            (VM.repeat(MAX_VMS + 1), &["9 VMs; 8"]),
             (VM.replace("2MiB", "2 bananas"), &["\"a\"", "memory", "bananas"]),
             (VM.replace("2MiB", "100"), &["memory", "4 KiB"]),
             (format!("{VM}dma_isolation='off'"), &["dma_isolation", "off"]),

@@ -5,13 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use palisade_bundle::Bundle;
+use palisade_bundle::{Bundle, MANIFEST, MAX_CORES};
 
 use crate::bundle::manifest::manifest;
 use crate::bundle::{Description, Vm, checked};
 use crate::unpack;
 
-const MANIFEST: &str = "manifest.dtb";
 /// cpio newc has 32-bit sizes; QEMU and the Pi's firmware have less patience.
 const LARGEST: u64 = 1 << 31;
 
@@ -75,9 +74,9 @@ pub fn pack_unchecked(
 }
 
 /// Reads the archive with the hypervisor's own reader: what it would refuse is refused here. How
-/// many cores there are is not known yet.
+/// many cores the machine has is not known yet, but how many it can have at most.
 fn reread(archive: &[u8]) -> Result<()> {
-    let bundle = Bundle::parse(archive, usize::MAX).map_err(|error| anyhow!("{error}"))?;
+    let bundle = Bundle::parse(archive, MAX_CORES).map_err(|error| anyhow!("{error}"))?;
     for entry in bundle.entries() {
         entry.vm.as_ref().map_err(|error| anyhow!("{error}"))?;
     }
@@ -177,6 +176,21 @@ mod tests {
         let reader = cpio::NewcReader::new(rest).unwrap();
         assert_eq!(reader.entry().name(), "a.kernel");
         assert_eq!(reader.entry().file_size(), 64);
+    }
+
+    #[test]
+    fn what_the_hypervisor_refuses_is_not_packed() {
+        let vm = |name| format!("[[vm]]\nname='{name}'\nmemory='2MiB'\nkernel='k'\n");
+        for (extra, word) in [
+            // Together more cores than the hypervisor runs on.
+            (format!("vcpus=5\n{}vcpus=4\n", vm("b")), "cores"),
+            ("[[vm.readonly]]\nipa=0x40000000\nsize='8KiB'\n".repeat(2), "readonly"),
+            ("[[vm.device]]\npci='01:00.0'\nsettle_ms=60001\n".to_owned(), "settle"),
+        ] {
+            let error = format!("{:#}", packed(&extra).unwrap_err());
+            assert!(error.contains(word), "{extra}: {error}");
+        }
+        packed(&format!("vcpus=5\n{}vcpus=3\n", vm("b"))).unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The most vCPUs of a VM.
-pub const MAX_VCPUS: usize = 8;
+pub const MAX_VCPUS: usize = palisade_bundle::MAX_VCPUS;
 /// Banks of shared interrupts.
 const SPI_BANKS: usize = 8;
 /// How many shared interrupts a VM has.
