@@ -69,13 +69,11 @@ fn lines(session: &mut Session) -> Result<Check> {
     let typed: String = (0..LINES).map(|n| line(n) + "\n").collect();
     let mark = session.records.count();
     session.prompt(typed.as_bytes());
-    let answered = |records: &Records| {
-        let said = records.since(mark, "operator");
-        said.filter_map(|record| text(record, "command").map(str::to_owned)).collect::<Vec<_>>()
-    };
-    let waited =
-        session.wait("the last line", PATIENCE, |records| answered(records).len() >= LINES);
-    let said = answered(&session.records);
+    // Asked after every piece that comes: counted, not copied.
+    let enough = |records: &Records| records.since(mark, "operator").count() >= LINES;
+    let waited = session.wait("the last line", PATIENCE, enough);
+    let said = session.records.since(mark, "operator");
+    let said: Vec<&str> = said.filter_map(|record| text(record, "command")).collect();
     let right = said.iter().enumerate().filter(|&(n, said)| *said == line(n)).count();
     let evidence = json!({ "typed": LINES, "answered": said.len(), "right": right });
     Ok(Check::new(name, waited.is_ok() && right == LINES, evidence))
