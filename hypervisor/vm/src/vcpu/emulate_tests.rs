@@ -6,7 +6,7 @@ use alloc::{sync::Arc, vec::Vec};
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     Ipa,
-    fake::guest::{script, set_translation},
+    fake::guest::{script, set_id_register, set_translation},
     guest::{El1, Exit, GuestContext, read_el1, write_el1},
 };
 
@@ -205,6 +205,36 @@ fn what_cannot_be_carried_out_touches_nothing() {
     });
     assert_eq!(accesses, []);
     assert!(aborted(&after));
+}
+
+#[test]
+fn a_register_that_is_not_there_is_reported_as_the_core_would() {
+    // GMID_EL1, read; TPIDR2_EL0, read; a write of ID_AA64PFR0_EL1.
+    let trap = |op1: u64, crn: u64, crm: u64, op2: u64, read: u64| {
+        sync(0x18, 3 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1 | read)
+    };
+    for (exit, idst, class) in [
+        (trap(1, 0, 0, 4, 1), 0u64, 0x00),
+        (trap(1, 0, 0, 4, 1), 1, 0x18),
+        (trap(3, 13, 0, 5, 1), 1, 0x00),
+        (trap(0, 0, 4, 0, 0), 1, 0x00),
+    ] {
+        let esr = Arc::new(Mutex::new(0));
+        let seen = esr.clone();
+        let m = machine(1);
+        script(move |_| {
+            set_id_register(7, 2, idst << 36);
+            exit
+        });
+        script(move |context| {
+            *seen.lock() = read_el1(El1::Esr);
+            assert_eq!(context.elr, 0x200);
+            context.set(0, 0x8400_0008);
+            sync(0x16, 0)
+        });
+        assert_eq!(boot(&m, &TestHost::new()), Outcome::Off);
+        assert_eq!(*esr.lock() >> 26, class, "{:#x}", exit.esr);
+    }
 }
 
 std::thread_local! {

@@ -159,7 +159,7 @@ fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64) {
                     context.elr
                 );
             });
-            inject::undefined(context);
+            inject::no_register(context, esr);
             return;
         }
     }

@@ -38,6 +38,20 @@ pub fn undefined(context: &mut GuestContext) {
     synchronous(context, UNKNOWN << 26 | IL, None);
 }
 
+/// The guest read a register that does not exist; `esr` is what the trap reported. Among the
+/// registers that identify the core, FEAT_IDST reports this with the class of a trapped register
+/// (ID_AA64MMFR2_EL1.IDS, D24.2); elsewhere as [`undefined`].
+pub fn no_register(context: &mut GuestContext, esr: u64) {
+    // Op0 3, Op1 0, 1 or 3, CRn 0, CRm 0 to 7; bit 0: a read.
+    let (op0, op1, crn, crm) = (esr >> 20 & 3, esr >> 14 & 7, esr >> 10 & 0xf, esr >> 1 & 0xf);
+    let identifies = op0 == 3 && matches!(op1, 0 | 1 | 3) && crn == 0 && crm < 8 && esr & 1 != 0;
+    if identifies && guest::id_register(7, 2) >> 36 & 0xf != 0 {
+        synchronous(context, esr & (0x3f << 26 | IL | 0x1ff_ffff), None);
+    } else {
+        undefined(context);
+    }
+}
+
 /// An instruction fetch at `far` found nothing. `walk_level` if it was the walk to it.
 pub fn instruction_abort(context: &mut GuestContext, far: u64, walk_level: Option<u64>) {
     let class = INSTRUCTION_ABORT + same_level(context);
