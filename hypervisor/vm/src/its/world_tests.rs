@@ -283,12 +283,20 @@ fn the_operator_does_not_wait_behind_a_guests_queue() {
     assert!(batches <= QUOTA / PIECE as u64 + 1, "its own work only: {given} in {batches}");
     assert!(bench.device.is_behind(), "the queue waits still");
     assert!(!bench.messages.raise(FIRST_LPI));
-    // And a guest's share ends when somebody is in a hurry.
+}
+
+#[test]
+fn a_share_ends_by_work_and_when_somebody_is_in_a_hurry() {
+    let clock = palisade_hal::cpu::Counter;
     let hurry = Arc::new(core::sync::atomic::AtomicU32::new(0));
     let mut budget = Budget::new(hurry.clone());
-    assert!(!budget.is_left(&palisade_hal::cpu::Counter), "none before it is renewed");
+    assert!(!budget.is_left(&clock), "none before it is renewed");
     budget.renew();
-    assert!(budget.is_left(&palisade_hal::cpu::Counter));
+    budget.charge(WORK_PER_EXIT as usize - 1);
+    assert!(budget.is_left(&clock));
+    budget.charge(1);
+    assert!(!budget.is_left(&clock), "its work is done");
+    budget.renew();
     hurry.store(1, Ordering::Relaxed);
-    assert!(!budget.is_left(&palisade_hal::cpu::Counter));
+    assert!(!budget.is_left(&clock), "the operator waits");
 }
