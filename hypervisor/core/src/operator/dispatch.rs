@@ -1,7 +1,8 @@
 //! What the hypervisor's own interrupts, and the bytes on its wire, lead to.
 
 use palisade_gic::KICK_SGI;
-use palisade_hal::cpu;
+use palisade_hal::Env;
+use palisade_hal::cpu::{self, Counter};
 
 use crate::machine::interrupts::{self, Own};
 use crate::operator::{faults, prompt};
@@ -15,7 +16,7 @@ pub(crate) fn interrupt(system: &'static System, intid: u32) {
     }
     match interrupts::owner_of(system.machine.board, intid) {
         Some(Own::Uart) => console::poll(|channel, bytes| input(system, channel, bytes)),
-        Some(Own::Smmu) => faults::interrupt(system),
+        Some(Own::Smmu) => faults::interrupt(system, Counter.now()),
         None => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Faults of the SMMUs, on their way to the log and the report.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use palisade_bundle::MAX_VMS;
@@ -43,6 +43,8 @@ static SHOWN: Mutex<Shown> = Mutex::new(Rank::FaultCounts, Shown::new());
 static STORMS: Storms = Storms::new();
 /// A queue was left with records in it: its interrupt does not come again (IHI 0070, 3.18).
 static LEFT: AtomicBool = AtomicBool::new(false);
+/// Cores whose VM's ring is to be filled, a bit each.
+static NOTICED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a fault is shown. Sums up the last second when it is over.
 fn admit(fault: &Fault, system: &System) -> bool {
@@ -90,10 +92,10 @@ pub(crate) fn report_counts(system: &System) {
     }
 }
 
-/// An SMMU's interrupt: drains its events, unless a storm is going on, which its owner's core
-/// drains.
-pub(crate) fn interrupt(system: &System) {
-    match STORMS.core(Counter.now(), Counter.frequency()) {
+/// An SMMU's interrupt at count `now`: drains its events, unless a storm is going on, which its
+/// owner's core drains.
+pub(crate) fn interrupt(system: &System, now: u64) {
+    match STORMS.core(now, Counter.frequency()) {
         Some(core) => hand_over(system, core),
         None => drain(system),
     }
@@ -104,17 +106,21 @@ fn hand_over(system: &System, core: usize) {
     system.machine.gic.send_sgi(core, KICK_SGI);
 }
 
-/// A core was kicked: it drains what was left to it, and fills the ring of its own VM.
+/// A core was kicked: it drains what was left to it, and fills the ring of its own VM. Most kicks
+/// are about something else, and cost two loads here.
 pub(crate) fn kicked(system: &System, core: usize) {
-    if LEFT.swap(false, Ordering::AcqRel) {
+    if LEFT.load(Ordering::Acquire) && LEFT.swap(false, Ordering::AcqRel) {
         drain(system);
     }
-    for built in system.vms() {
-        if built.vm.cores().contains(&core) && built.take_fault_notice() {
-            // What a guest's own tables did, it finds in its ring.
-            if let Some(service) = built.vm.service() {
-                service.pump(&mut |_| {});
-            }
+    let own = 1 << (core & 63);
+    if NOTICED.load(Ordering::Acquire) & own == 0 {
+        return;
+    }
+    NOTICED.fetch_and(!own, Ordering::AcqRel);
+    for built in system.vms().iter().filter(|built| built.vm.cores().contains(&core)) {
+        // What a guest's own tables did, it finds in its ring.
+        if let Some(service) = built.vm.service() {
+            service.pump(&mut |_| {});
         }
     }
 }
@@ -170,11 +176,12 @@ pub(crate) fn drain(system: &System) {
 fn notify(system: &System, owners: u64) {
     for built in system.vms() {
         let concerned = owners >> (built.vm.index() & 63) & 1 != 0;
-        if concerned && built.vm.service().is_some() {
-            built.note_faults();
-            if let Some(&core) = built.vm.cores().first() {
-                system.machine.gic.send_sgi(core, KICK_SGI);
-            }
+        if let Some(&core) = built.vm.cores().first()
+            && concerned
+            && built.vm.service().is_some()
+        {
+            NOTICED.fetch_or(1 << (core & 63), Ordering::AcqRel);
+            system.machine.gic.send_sgi(core, KICK_SGI);
         }
     }
 }

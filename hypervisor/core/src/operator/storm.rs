@@ -33,7 +33,7 @@ impl Storms {
     pub(crate) fn core(&self, now: u64, frequency: u64) -> Option<usize> {
         let storm = (*self.0.lock())?;
         let lasts = frequency.saturating_mul(LASTS) / 1000;
-        (now.wrapping_sub(storm.seen) <= lasts).then_some(storm.core)
+        (now.saturating_sub(storm.seen) <= lasts).then_some(storm.core)
     }
 }
 

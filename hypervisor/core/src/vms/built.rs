@@ -35,8 +35,6 @@ pub(crate) struct BuiltVm {
     gone: AtomicBool,
     /// Held while its devices change; true once nothing may change any more.
     closed: Mutex<bool>,
-    /// Its devices did what they may not, and its ring does not hold it yet.
-    faulted: AtomicBool,
     /// Its own resets that are shown.
     resets: RateLimit,
 }
@@ -52,8 +50,8 @@ impl BuiltVm {
         pci: Arc<PciHost>,
     ) -> Self {
         let (gone, closed) = (AtomicBool::new(false), Mutex::new(Rank::Devices, false));
-        let (faulted, resets) = (AtomicBool::new(false), RateLimit::new(RESETS_SHOWN));
-        Self { vm, manifest, plain, boot, owner, pci, gone, closed, faulted, resets }
+        let resets = RateLimit::new(RESETS_SHOWN);
+        Self { vm, manifest, plain, boot, owner, pci, gone, closed, resets }
     }
 
     /// What the bundle says of it.
@@ -187,16 +185,6 @@ impl BuiltVm {
     /// Whether it has ended, perhaps to start anew.
     pub(crate) fn ended(&self) -> bool {
         !matches!(self.vm.life(), Life::Built | Life::Running)
-    }
-
-    /// Its devices did what they may not: a core of its own is to fill its ring.
-    pub(crate) fn note_faults(&self) {
-        self.faulted.store(true, Ordering::Release);
-    }
-
-    /// Whether its ring is to be filled; asked for once.
-    pub(crate) fn take_fault_notice(&self) -> bool {
-        self.faulted.swap(false, Ordering::AcqRel)
     }
 
     /// Where it stands.

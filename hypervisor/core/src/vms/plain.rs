@@ -63,7 +63,7 @@ pub(crate) fn assign(
 
 /// What no VM may have by path: RAM, and everything that the hypervisor drives itself or hands
 /// out in another way.
-fn own(board: &BoardInfo<'_>) -> Vec<Range> {
+pub(super) fn own(board: &BoardInfo<'_>) -> Vec<Range> {
     let mut own: Vec<Range> = board.memory.iter().copied().collect();
     own.push(board.gic.distributor);
     match &board.gic.version {

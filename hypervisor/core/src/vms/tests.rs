@@ -14,15 +14,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Once as OnlyOnce;
 use std::thread::JoinHandle;
 
-use palisade_board::BoardInfo;
+use palisade_board::{BoardInfo, PowerManager, Range};
 use palisade_bundle::{Device, File, Place, Requester, Vm as Manifest};
 use palisade_fdt::Tree;
-use palisade_gic::{AnyGic, FakeCall, FakeGic, Version};
+use palisade_gic::{AnyGic, FakeCall, FakeGic, KICK_SGI, Version};
+use palisade_hal::cpu::Counter;
 use palisade_hal::fake::SteppedClock;
-use palisade_hal::{PhysAddr, StreamId};
+use palisade_hal::{Env, PhysAddr, StreamId};
 use palisade_iommu::fake::FakeDriver;
 use palisade_iommu::{
-    Condition, DriverError, Footprint as Ids, IommuDriver, Iommus, Registration, StreamState,
+    Access, Condition, DriverError, FaultClass, FaultKind, FaultRecord, Footprint as Ids,
+    IommuDriver, Iommus, Registration, StreamState,
 };
 use palisade_mem::{Arena, Footprint, Frames};
 use palisade_pci::fake::{FakeBus, FakeFunction};
@@ -34,10 +36,12 @@ use spin::Once;
 
 use crate::machine::instances::Machine;
 use crate::machine::{formats, interrupts, pcie};
+use crate::operator::faults;
 use crate::vms::build::build;
 use crate::vms::built::BuiltVm;
 use crate::vms::end::end;
 use crate::vms::hotplug::{self, HotplugError};
+use crate::vms::plain;
 use crate::vms::rebuild::{RestartError, rebuild, request_restart};
 use crate::vms::system::System;
 
@@ -178,6 +182,26 @@ fn at(bdf: u16) -> Address {
 }
 
 #[test]
+fn the_hypervisors_own_is_no_vms() {
+    let rig = rig();
+    let machine = &rig.system.machine;
+    // The board's UART, the SMMU's four lines and the PCIe host's four wires (QEMU's virt).
+    for (lines, holder) in [
+        (33..34, Holder::Hypervisor("UART")),
+        (106..110, Holder::Hypervisor("SMMU")),
+        (35..39, Holder::PcieHost),
+    ] {
+        for line in lines {
+            assert_eq!(machine.devices.lines().holder(line), Some(holder), "{line}");
+        }
+    }
+    // Whoever has the power manager's registers switches the machine off.
+    let registers = Range::new(0xfe10_0000, 0x114).expect("range");
+    let board = BoardInfo { power: Some(PowerManager { registers }), ..machine.board.clone() };
+    assert!(plain::own(&board).contains(&registers));
+}
+
+#[test]
 fn what_is_built_is_all_given_back_at_its_end() {
     let rig = rig();
     let before = standing(&rig);
@@ -265,6 +289,96 @@ fn a_guests_own_reset_keeps_its_devices_and_starts_again() {
         assert_eq!(state(&rig, NVME), StreamState::Stage2);
     }
     assert!(machine.devices.rows().iter().all(|row| row.owner == Some(0)));
+}
+
+#[test]
+fn a_storm_is_drained_in_bounded_turns_by_its_own_vms_core() {
+    let rig = rig();
+    let system = rig.system;
+    let AnyGic::Fake(gic) = &system.machine.gic else { unreachable!() };
+    system.set_vms(vec![built(&rig, &[pci(NVME, 8)])]);
+    let vm = system.slots().first().expect("a slot").built();
+    let iommus = &system.machine.iommus;
+    let waiting = || {
+        let mut count = 0;
+        iommus.owners().take(vm.owner, &mut |_| count += 1);
+        count
+    };
+    let storm = |events: u64| {
+        for event in 0..events {
+            rig.driver.push_event(FaultRecord {
+                kind: FaultKind::Translation,
+                stream: StreamId::new(NVME.into()),
+                substream: None,
+                access: Access { write: true, ..Access::default() },
+                class: FaultClass::Input,
+                stage2: true,
+                stall: None,
+                address: event << 12,
+                ipa: event << 12,
+                raw: [0; 4],
+            });
+        }
+        gic.take_calls();
+    };
+    let left = || iommus.instances().iter().map(|one| iommus.drain(one, 64).records).sum::<usize>();
+    let (kick, began) = (FakeCall::Sgi(1, KICK_SGI), Counter.now());
+    // A single one: filed by a core of the VM, not by the one that took the interrupt.
+    storm(1);
+    faults::interrupt(system, began);
+    assert_eq!(gic.take_calls(), [kick]);
+    faults::kicked(system, 0);
+    assert_eq!(waiting(), 1, "core 0 is not its own");
+    storm(1);
+    faults::interrupt(system, began);
+    faults::kicked(system, 1);
+    assert_eq!(waiting(), 0, "in its ring, or told that it has none");
+    // A storm: one interrupt takes so many, the rest is its own core's.
+    storm(600);
+    faults::interrupt(system, began);
+    assert!(gic.take_calls().contains(&kick));
+    assert_eq!(left(), 64, "344 are left, and this took one turn of them");
+    faults::interrupt(system, began);
+    assert_eq!(gic.take_calls(), [kick], "the next interrupt is handed over whole");
+    faults::kicked(system, 1);
+    faults::kicked(system, 1);
+    assert_eq!(left(), 0, "280 more, in two turns of its own core");
+}
+
+/// What each thread's code logged.
+struct Listener;
+
+std::thread_local! {
+    static HEARD: core::cell::RefCell<Vec<alloc::string::String>> = core::cell::RefCell::default();
+}
+
+impl log::Log for Listener {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        HEARD.with_borrow_mut(|heard| heard.push(record.args().to_string()));
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_guest_that_resets_in_a_loop_is_not_logged_without_limit() {
+    let _ = log::set_logger(&Listener);
+    log::set_max_level(log::LevelFilter::Info);
+    let rig = rig();
+    let vm = built(&rig, &[]);
+    vm.boot(&rig.system.machine);
+    HEARD.with_borrow_mut(Vec::clear);
+    let began = std::time::Instant::now();
+    for _ in 0..200 {
+        vm.vm.stop(&rig.system.machine.gic);
+        assert!(vm.restart(&rig.system.machine));
+    }
+    // Four a second, each of two lines, and one that sums up.
+    let most = (began.elapsed().as_secs() as usize + 2) * 9;
+    let lines = HEARD.with_borrow(Vec::len);
+    assert!(lines > 0 && lines <= most, "{lines} lines, {most} at most");
 }
 
 #[test]
