@@ -219,7 +219,7 @@ fn a_register_that_is_not_there_is_reported_as_the_core_would() {
         (trap(3, 13, 0, 5, 1), 1, 0x00),
         (trap(0, 0, 4, 0, 0), 1, 0x00),
     ] {
-        let esr = Arc::new(Mutex::new(0));
+        let esr = Arc::new(Mutex::new(Rank::Fake, 0));
         let seen = esr.clone();
         let m = machine(1);
         script(move |_| {
