@@ -29,10 +29,10 @@ pub mod event;
 pub mod features;
 pub mod queue;
 mod regs;
-pub mod spec;
 mod table;
 
 pub use device::{Options, Smmu, abort_by_default, bound};
 pub use error::{BringUpError, QueueError};
 pub use features::{Features, IdRegisters, Unsupported};
-pub use regs::REGISTER_BYTES;
+pub use palisade_spec as spec;
+pub use palisade_spec::register::REGISTER_BYTES;

@@ -1,10 +1,8 @@
 //! Registers (§6.3), with the manual's names and offsets.
 
 use palisade_hal::mmio::Reg;
+use palisade_spec::register;
 use tock_registers::register_bitfields;
-
-/// Bytes of the two register pages (§6.2): page 1 starts 64 KiB above page 0.
-pub const REGISTER_BYTES: u64 = 0x2_0000;
 
 register_bitfields![u32,
     pub IDR0 [
@@ -106,57 +104,57 @@ register_bitfields![u32,
 ];
 
 /// SMMU_IDR0 (§6.3.1).
-pub const IDR0: Reg<u32, IDR0::Register> = Reg::at(0x00);
+pub const IDR0: Reg<u32, IDR0::Register> = Reg::at(register::IDR0);
 /// SMMU_IDR1 (§6.3.2).
-pub const IDR1: Reg<u32, IDR1::Register> = Reg::at(0x04);
+pub const IDR1: Reg<u32, IDR1::Register> = Reg::at(register::IDR1);
 /// SMMU_IDR3 (§6.3.4).
-pub const IDR3: Reg<u32, IDR3::Register> = Reg::at(0x0c);
+pub const IDR3: Reg<u32, IDR3::Register> = Reg::at(register::IDR3);
 /// SMMU_IDR5 (§6.3.6).
-pub const IDR5: Reg<u32, IDR5::Register> = Reg::at(0x14);
+pub const IDR5: Reg<u32, IDR5::Register> = Reg::at(register::IDR5);
 /// SMMU_IIDR (§6.3.7).
-pub const IIDR: Reg<u32> = Reg::at(0x18);
+pub const IIDR: Reg<u32> = Reg::at(register::IIDR);
 /// SMMU_CR0 (§6.3.9).
-pub const CR0: Reg<u32, CR0::Register> = Reg::at(0x20);
+pub const CR0: Reg<u32, CR0::Register> = Reg::at(register::CR0);
 /// SMMU_CR0ACK (§6.3.10).
-pub const CR0ACK: Reg<u32, CR0::Register> = Reg::at(0x24);
+pub const CR0ACK: Reg<u32, CR0::Register> = Reg::at(register::CR0ACK);
 /// SMMU_CR1 (§6.3.11).
-pub const CR1: Reg<u32, CR1::Register> = Reg::at(0x28);
+pub const CR1: Reg<u32, CR1::Register> = Reg::at(register::CR1);
 /// SMMU_CR2 (§6.3.12).
-pub const CR2: Reg<u32, CR2::Register> = Reg::at(0x2c);
+pub const CR2: Reg<u32, CR2::Register> = Reg::at(register::CR2);
 /// SMMU_GBPA (§6.3.14).
-pub const GBPA: Reg<u32, GBPA::Register> = Reg::at(0x44);
+pub const GBPA: Reg<u32, GBPA::Register> = Reg::at(register::GBPA);
 /// SMMU_IRQ_CTRL (§6.3.16).
-pub const IRQ_CTRL: Reg<u32, IRQ_CTRL::Register> = Reg::at(0x50);
+pub const IRQ_CTRL: Reg<u32, IRQ_CTRL::Register> = Reg::at(register::IRQ_CTRL);
 /// SMMU_IRQ_CTRLACK (§6.3.18).
-pub const IRQ_CTRLACK: Reg<u32, IRQ_CTRL::Register> = Reg::at(0x54);
+pub const IRQ_CTRLACK: Reg<u32, IRQ_CTRL::Register> = Reg::at(register::IRQ_CTRLACK);
 /// SMMU_GERROR (§6.3.19).
-pub const GERROR: Reg<u32, GERROR::Register> = Reg::at(0x60);
+pub const GERROR: Reg<u32, GERROR::Register> = Reg::at(register::GERROR);
 /// SMMU_GERRORN (§6.3.20).
-pub const GERRORN: Reg<u32, GERROR::Register> = Reg::at(0x64);
+pub const GERRORN: Reg<u32, GERROR::Register> = Reg::at(register::GERRORN);
 /// SMMU_GERROR_IRQ_CFG0 (§6.3.21): address of the message, 0 = none.
-pub const GERROR_IRQ_CFG0: Reg<u64> = Reg::at(0x68);
+pub const GERROR_IRQ_CFG0: Reg<u64> = Reg::at(register::GERROR_IRQ_CFG0);
 /// SMMU_STRTAB_BASE (§6.3.24).
-pub const STRTAB_BASE: Reg<u64> = Reg::at(0x80);
+pub const STRTAB_BASE: Reg<u64> = Reg::at(register::STRTAB_BASE);
 /// SMMU_STRTAB_BASE_CFG (§6.3.25).
-pub const STRTAB_BASE_CFG: Reg<u32, STRTAB_BASE_CFG::Register> = Reg::at(0x88);
+pub const STRTAB_BASE_CFG: Reg<u32, STRTAB_BASE_CFG::Register> = Reg::at(register::STRTAB_BASE_CFG);
 /// SMMU_CMDQ_BASE (§6.3.26).
-pub const CMDQ_BASE: Reg<u64> = Reg::at(0x90);
+pub const CMDQ_BASE: Reg<u64> = Reg::at(register::CMDQ_BASE);
 /// SMMU_CMDQ_PROD (§6.3.27).
-pub const CMDQ_PROD: Reg<u32> = Reg::at(0x98);
+pub const CMDQ_PROD: Reg<u32> = Reg::at(register::CMDQ_PROD);
 /// SMMU_CMDQ_CONS (§6.3.28).
-pub const CMDQ_CONS: Reg<u32, CMDQ_CONS::Register> = Reg::at(0x9c);
+pub const CMDQ_CONS: Reg<u32, CMDQ_CONS::Register> = Reg::at(register::CMDQ_CONS);
 /// SMMU_EVENTQ_BASE (§6.3.29).
-pub const EVENTQ_BASE: Reg<u64> = Reg::at(0xa0);
+pub const EVENTQ_BASE: Reg<u64> = Reg::at(register::EVENTQ_BASE);
 /// SMMU_EVENTQ_IRQ_CFG0 (§6.3.30).
-pub const EVENTQ_IRQ_CFG0: Reg<u64> = Reg::at(0xb0);
+pub const EVENTQ_IRQ_CFG0: Reg<u64> = Reg::at(register::EVENTQ_IRQ_CFG0);
 /// SMMU_PRIQ_BASE (§6.3.33).
 pub const PRIQ_BASE: Reg<u64> = Reg::at(0xc0);
 /// SMMU_PRIQ_IRQ_CFG0 (§6.3.34).
 pub const PRIQ_IRQ_CFG0: Reg<u64> = Reg::at(0xd0);
 /// SMMU_EVENTQ_PROD (§6.3.95), on page 1.
-pub const EVENTQ_PROD: Reg<u32> = Reg::at(0x1_00a8);
+pub const EVENTQ_PROD: Reg<u32> = Reg::at(register::EVENTQ_PROD);
 /// SMMU_EVENTQ_CONS (§6.3.96), on page 1.
-pub const EVENTQ_CONS: Reg<u32> = Reg::at(0x1_00ac);
+pub const EVENTQ_CONS: Reg<u32> = Reg::at(register::EVENTQ_CONS);
 /// SMMU_PRIQ_PROD (§6.3.97), on page 1.
 pub const PRIQ_PROD: Reg<u32> = Reg::at(0x1_00c8);
 /// SMMU_PRIQ_CONS (§6.3.98), on page 1.
@@ -165,4 +163,4 @@ pub const PRIQ_CONS: Reg<u32> = Reg::at(0x1_00cc);
 /// RA of STRTAB_BASE, RA of CMDQ_BASE, WA of EVENTQ_BASE and PRIQ_BASE: an allocation hint.
 pub const BASE_ALLOCATE: u64 = 1 << 62;
 /// OVFLG of EVENTQ_PROD and PRIQ_PROD, OVACKFLG of the CONS registers (§6.3.95, §6.3.96).
-pub const OVERFLOW: u32 = 1 << 31;
+pub const OVERFLOW: u32 = register::OVERFLOW;

@@ -7,17 +7,18 @@ use crate::workspace::{Package, Workspace};
 const ROOMS: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("hal", &[]),
+    ("spec", &[]),
     ("board", &["hal"]),
     ("mem", &["hal"]),
     ("pgtable", &["hal", "mem"]),
     ("iommu", &["abi", "board", "hal", "mem", "pgtable"]),
-    ("smmuv3", &["board", "hal", "mem", "pgtable", "iommu"]),
+    ("smmuv3", &["board", "hal", "mem", "pgtable", "iommu", "spec"]),
     ("gic", &["board", "hal", "mem"]),
     ("pci", &["board", "hal", "mem"]),
     ("fdt", &["board", "hal"]),
     ("bundle", &["board", "fdt", "hal"]),
     ("boot", &["hal"]),
-    ("vm", &["abi", "board", "bundle", "gic", "hal", "iommu", "mem", "pci", "pgtable"]),
+    ("vm", &["abi", "board", "bundle", "gic", "hal", "iommu", "mem", "pci", "pgtable", "spec"]),
     (
         "core",
         &[

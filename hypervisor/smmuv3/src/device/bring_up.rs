@@ -72,7 +72,7 @@ impl<E: Env> Smmu<E> {
         env: E,
         options: Options,
     ) -> Result<Self, BringUpError> {
-        if mmio.bytes() < regs::REGISTER_BYTES {
+        if mmio.bytes() < palisade_spec::register::REGISTER_BYTES {
             return Err(BringUpError::Registers);
         }
         abort_by_default(&mmio, &env, options.register_micros)?;

@@ -2,10 +2,14 @@
 
 use super::Field;
 
-/// A command opcode (§4.1.1); only those this driver issues.
+/// A command opcode (§4.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Opcode {
+    /// CMD_PREFETCH_CONFIG.
+    PrefetchConfig = 0x01,
+    /// CMD_PREFETCH_ADDR.
+    PrefetchAddr = 0x02,
     /// CMD_CFGI_STE.
     CfgiSte = 0x03,
     /// CMD_CFGI_STE_RANGE, and with Range = 31 CMD_CFGI_ALL.
@@ -48,8 +52,10 @@ pub enum Opcode {
 pub enum Cs {
     /// Not at all: poll CMDQ_CONS.
     None = 0b00,
-    /// By an interrupt, here always a message-signalled one.
+    /// By an interrupt: a message where an address is given, else the wired one.
     Irq = 0b01,
+    /// By an event, as SEV makes one.
+    Sev = 0b10,
 }
 
 /// CMD_PRI_RESP.Resp (§4.5.2).

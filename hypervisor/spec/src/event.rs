@@ -2,6 +2,18 @@
 
 use super::Field;
 
+/// An event's number (§7.3): those that software makes of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum EventNumber {
+    /// C_BAD_STREAMID.
+    BadStreamId = 0x02,
+    /// F_STE_FETCH.
+    SteFetch = 0x03,
+    /// C_BAD_STE.
+    BadSte = 0x04,
+}
+
 /// An event record: four little-endian 64-bit words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EventRecord(pub [u64; 4]);
