@@ -23,6 +23,7 @@ pub mod pci;
 pub mod pl011;
 pub mod psci;
 mod rate;
+pub mod smmu;
 pub mod sysreg;
 pub mod vcpu;
 pub mod vgic;

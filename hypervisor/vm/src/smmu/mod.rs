@@ -1,0 +1,51 @@
+//! The virtual SMMUv3 of a guest (IHI 0070): an unmodified kernel drives an IOMMU of its own.
+//!
+//! The guest keeps stream table, context descriptors and queues in its own memory and programs
+//! registers; what that means for the physical SMMU goes through [`Backend`]. Stage 2, VMID and
+//! everything else that confines the guest's devices stays the hypervisor's: a guest's entry is
+//! nested under it, field by field, and its invalidations are rebuilt under its VMID.
+//!
+//! Guest memory is read by value: an entry when CFGI names it, a command when PROD moves. What
+//! the guest writes afterwards changes nothing.
+//!
+//! This is the emulation alone: no VM is given one yet.
+//!
+//! | module | manual |
+//! |---|---|
+//! | `identity` | §6.3.1 to §6.3.8: what the guest is told that it has |
+//! | `registers`, `control` | §6.2, §6.3: registers, enabling, GBPA |
+//! | `table` | §3.3.1, §5.1: the guest's stream table |
+//! | `queue`, `execute`, `batch` | §3.5, §4: its commands, gathered into physical batches |
+//! | `events` | §7: event queue, global errors, interrupts |
+//!
+//! # Bounds
+//! One exit carries out [`EXIT_UNITS`] units at most: a command is one, an entry
+//! [`ENTRY_UNITS`] for each device that it concerns. What is left is continued by the
+//! replayed access, and interrupts are taken in between.
+
+mod backend;
+mod batch;
+mod control;
+mod events;
+mod execute;
+mod identity;
+mod queue;
+mod registers;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, CommandFailure, EntryRefused, Wire};
+pub use control::{Counts, NoRoom, VirtualSmmu};
+pub use events::{EventSide, Signal};
+pub use identity::Identity;
+pub use registers::Progress;
+
+/// Units of work of one exit.
+pub const EXIT_UNITS: u32 = 256;
+/// Units that one entry of one group of devices costs.
+pub const ENTRY_UNITS: u32 = 16;
+/// Groups of devices behind one virtual SMMU.
+pub const MAX_GROUPS: usize = 32;
+/// Devices behind one virtual SMMU.
+pub const MAX_DEVICES: usize = 32;
