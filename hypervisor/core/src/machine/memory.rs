@@ -1,4 +1,4 @@
-//! RAM: what of it is nobody's, mapped and handed to the frame allocator.
+//! RAM: what of it has no owner, mapped and handed to the frame allocator.
 
 use alloc::sync::Arc;
 use core::ops::Range;

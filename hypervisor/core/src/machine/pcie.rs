@@ -12,7 +12,7 @@ use palisade_iommu::{DeviceId, DeviceInfo, Iommus};
 use palisade_pci::{Ecam, Topology};
 use palisade_vm::passthrough::{Bus, Passthrough};
 
-/// Enumerates every host, into a book in which nobody owns anything. A host that
+/// Enumerates every host, into a book without owners. A host that
 /// cannot be mapped is named and left out.
 pub(crate) fn enumerate(board: &BoardInfo<'_>, machine: &dyn Machine) -> Passthrough {
     let mut buses = Vec::new();

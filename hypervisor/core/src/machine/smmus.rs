@@ -1,4 +1,4 @@
-//! The SMMUs: silenced first, brought up later, registered with the IOMMU core.
+//! The SMMUs: set to abort first, brought up later, registered with the IOMMU core.
 
 use alloc::sync::Arc;
 
@@ -29,7 +29,7 @@ fn registers(machine: &dyn Machine, node: &Node) -> Option<Mmio> {
 
 /// Makes every stream of every SMMU abort. The first thing that is done to them,
 /// and done before anything else that is not needed for it.
-pub(crate) fn silence(board: &BoardInfo<'_>, machine: &dyn Machine) {
+pub(crate) fn abort_all(board: &BoardInfo<'_>, machine: &dyn Machine) {
     for node in &board.smmus {
         let Some(mmio) = registers(machine, node) else { continue };
         if let Err(error) = abort_by_default(&mmio, &Counter, ACKNOWLEDGE) {

@@ -172,10 +172,10 @@ pub(crate) fn key(system: &'static System, byte: u8) {
         Ok(Some(command)) => obey(system, command),
         Err(error) => Err(error.into()),
     };
-    tell(&line, &result);
+    report(&line, &result);
 }
 
-fn tell(line: &str, result: &Result<(), CommandError<'_>>) {
+fn report(line: &str, result: &Result<(), CommandError<'_>>) {
     let record = Record::new("operator").text("command", line);
     match result {
         Ok(()) => {

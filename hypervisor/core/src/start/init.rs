@@ -72,7 +72,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Re
     if let Some(how) = board.chosen.argument("palisade.die") {
         provoke(how, context);
     }
-    smmus::silence(board, context.machine);
+    smmus::abort_all(board, context.machine);
     let frames = take_memory(context, board, bytes)?;
     let gic = interrupts::bring_up(board, context.machine)?;
     gic.init_cpu(cpu::index(), cpu::affinity())?;

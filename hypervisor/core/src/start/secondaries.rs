@@ -25,7 +25,7 @@ pub(crate) fn conduit(board: &BoardInfo<'_>) -> Option<Conduit> {
     })
 }
 
-/// Starts every other core, all at once, and waits for them; answers the numbers
+/// Starts every other core, all at once, and waits for them; returns the numbers
 /// of those that run, the first core's 0 included. A core that does not come up
 /// is named in the log and left out.
 pub(crate) fn start(board: &BoardInfo<'_>, machine: &dyn Machine) -> ArrayVec<usize, MAX_CPUS> {

@@ -111,7 +111,7 @@ impl BuiltVm {
     }
 
     /// Ends it from outside, as if it had switched itself off; its own first core then takes
-    /// everything from it. False if it had ended before, or is starting anew just now.
+    /// everything from it. False if it had ended before, or is restarting just now.
     pub(crate) fn stop(&self, machine: &Machine) -> bool {
         if self.ended() {
             return false;
@@ -182,7 +182,7 @@ impl BuiltVm {
         }
     }
 
-    /// Whether it has ended, perhaps to start anew.
+    /// Whether it has ended, perhaps to start again.
     pub(crate) fn ended(&self) -> bool {
         !matches!(self.vm.life(), Life::Built | Life::Running)
     }

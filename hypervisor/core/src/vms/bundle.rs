@@ -26,7 +26,7 @@ pub(crate) fn open(
     }
     machine.map(place.start()..place.end(), MapKind::ReadOnly)?;
     // SAFETY: RAM, mapped for good and read only by us; the allocator was told
-    // that it is taken, so that nobody else writes it.
+    // that it is taken, so that nothing else writes it.
     let bytes =
         unsafe { core::slice::from_raw_parts(place.start() as *const u8, place.size() as usize) };
     let bundle = Bundle::parse(bytes, cores).map_err(Error::Bundle)?;

@@ -84,7 +84,7 @@ fn not_running(system: &System, built: &BuiltVm) -> HotplugError {
 /// waive, a prompt may not.
 ///
 /// # Errors
-/// Whatever keeps it from being the VM's; it is nobody's then.
+/// Whatever keeps it from being the VM's; it has no owner then.
 pub(crate) fn assign(
     system: &'static System,
     built: &BuiltVm,
