@@ -123,6 +123,12 @@ fn what_the_hypervisor_uses_is_not_to_be_had() {
         let refusal = book.assign(0, &devices, &own(), true).expect_err("refused");
         assert_eq!(refusal, PlainRefusal::Hypervisor(name));
     }
+    let mut part = [device("/soc/interrupt-controller@40000000", &[(0xfe00_9000, 0x100)], &[])];
+    part[0].bus_master = Some(BusMaster::System);
+    assert_eq!(
+        book.assign(0, &part, &own(), true).expect_err("whatever the manifest waives"),
+        PlainRefusal::Hypervisor("/soc/interrupt-controller@40000000")
+    );
     let nothing = [device("/soc/nothing", &[], &[])];
     assert_eq!(
         book.assign(0, &nothing, &own(), true).expect_err("refused"),

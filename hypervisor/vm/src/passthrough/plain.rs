@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayString;
 use palisade_board::text::before;
-use palisade_board::{Interrupt, MAX_DEVICE_PATH, PlainDevice, Range};
+use palisade_board::{BusMaster, Interrupt, MAX_DEVICE_PATH, PlainDevice, Range};
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{Ipa, PhysAddr};
 use palisade_iommu::{Iommus, StallModel};
@@ -256,6 +256,10 @@ fn check<'a>(
         held.push(pages(range).ok_or(PlainRefusal::NoRoom(path))?);
     }
     if held.iter().any(|held| own.iter().any(|own| own.overlaps(held))) {
+        return Err(PlainRefusal::Hypervisor(path));
+    }
+    // What the machine itself is made of is nothing that a manifest could waive.
+    if device.bus_master == Some(BusMaster::System) {
         return Err(PlainRefusal::Hypervisor(path));
     }
     if let Some(reason) = device.bus_master
