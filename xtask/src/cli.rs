@@ -28,6 +28,8 @@ pub enum Command {
     Bundle(BundleOptions),
     /// Write a bootable directory for an SD card
     Image(ImageOptions),
+    /// Read every device tree of a folder, or of Debian's kernels, and count what is refused
+    Boards(BoardsOptions),
     /// Check formatting, lints, documentation, directions, the unsafe list and the tidy rules
     Lint,
     /// Print text, data and bss per crate
@@ -178,6 +180,14 @@ pub struct ImageOptions {
     /// The directory to write
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
+}
+
+/// Options of `boards`.
+#[derive(Args, Clone, Debug)]
+pub struct BoardsOptions {
+    /// A folder with device trees (*.dtb); Debian's arm64 kernel packages when none is given
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 /// Options of `setup`.

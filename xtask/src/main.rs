@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod boards;
 mod bundle;
 mod card;
 mod cli;
@@ -50,6 +51,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Vectors(options) => vectors::vectors(&options),
         Command::Bundle(options) => bundle::command(&options),
         Command::Image(options) => card::command(&options),
+        Command::Boards(options) => boards::command(&options),
         Command::Lint => lint::lint(),
         Command::Size => size::size(),
         Command::Setup(options) => setup::setup(&options),

@@ -5,7 +5,9 @@ use arrayvec::ArrayVec;
 use crate::{Interrupt, Range};
 
 /// Most redistributor regions that are kept.
-pub const MAX_REDISTRIBUTOR_REGIONS: usize = 8;
+pub const MAX_REDISTRIBUTOR_REGIONS: usize = 32;
+/// Most interrupt translation services that are kept.
+pub const MAX_ITS: usize = 16;
 
 /// The interrupt controller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,7 +16,7 @@ pub struct Gic {
     pub distributor: Range,
     /// What GICv2 and GICv3 do not share.
     pub version: Version,
-    /// Maintenance interrupt (a PPI), where the device tree names it.
+    /// Maintenance interrupt, where the device tree names it.
     pub maintenance: Option<Interrupt>,
     /// The node's phandle; 0 where it has none.
     pub phandle: u32,
@@ -40,8 +42,8 @@ pub enum Version {
         redistributors: ArrayVec<Range, MAX_REDISTRIBUTOR_REGIONS>,
         /// `redistributor-stride` in bytes, where it is not the architecture's.
         stride: Option<u64>,
-        /// The interrupt translation service.
-        its: Option<Its>,
+        /// The interrupt translation services.
+        its: ArrayVec<Its, MAX_ITS>,
     },
 }
 
@@ -50,6 +52,6 @@ pub enum Version {
 pub struct Its {
     /// Its registers: the control frame and, 64 KiB above, the translation frame.
     pub registers: Range,
-    /// The node's phandle, as `msi-map` names it.
+    /// The node's phandle, as `msi-map` names it; 0 where it has none.
     pub phandle: u32,
 }

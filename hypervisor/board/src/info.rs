@@ -1,19 +1,23 @@
 //! The whole board.
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
 
-use crate::{Conduit, Cpu, Gic, PcieHost, PowerManager, Range, Reservation, Smmu, Timer, Uart};
+use crate::{
+    Conduit, Cpu, Gic, Note, PcieHost, PowerManager, Range, Reservation, Smmu, Timer, Uart,
+};
 
-/// Most memory ranges that are kept.
-pub const MAX_MEMORY: usize = 16;
-/// Most reservations that are kept.
-pub const MAX_RESERVED: usize = 32;
+/// Most memory ranges that are kept; the smallest beyond are left out.
+pub const MAX_MEMORY: usize = 64;
+/// Most reservations that are kept apart; beyond, the nearest two become one that covers both.
+pub const MAX_RESERVED: usize = 128;
 /// Most cores that are kept.
 pub const MAX_CPUS: usize = 32;
-/// Most SMMUs that are kept.
-pub const MAX_SMMUS: usize = 4;
+/// Most SMMUs; a board with more is refused, since the rest could not be made to abort.
+pub const MAX_SMMUS: usize = 32;
 /// Most PCIe hosts that are kept.
-pub const MAX_PCIE: usize = 2;
+pub const MAX_PCIE: usize = 16;
 
 /// What a machine has. Strings are borrowed from the device tree.
 #[derive(Clone, Debug)]
@@ -38,12 +42,16 @@ pub struct BoardInfo<'a> {
     pub timer: Timer,
     /// The console.
     pub uart: Option<Uart>,
-    /// PCIe hosts.
-    pub pcie: ArrayVec<PcieHost, MAX_PCIE>,
-    /// SMMUv3s.
-    pub smmus: ArrayVec<Smmu, MAX_SMMUS>,
+    /// PCIe hosts, at most [`MAX_PCIE`].
+    pub pcie: Vec<PcieHost>,
+    /// SMMUv3s, at most [`MAX_SMMUS`].
+    pub smmus: Vec<Smmu>,
     /// What the boot loader left behind.
     pub chosen: Chosen<'a>,
+    /// What is left out, at most [`MAX_NOTES`](crate::MAX_NOTES).
+    pub notes: Vec<Note<'a>>,
+    /// How many notes more there were.
+    pub more_notes: usize,
 }
 
 /// `/chosen`.

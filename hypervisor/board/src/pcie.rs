@@ -5,11 +5,11 @@ use arrayvec::ArrayVec;
 use crate::{Interrupt, Range};
 
 /// Most address windows that are kept per host.
-pub const MAX_WINDOWS: usize = 4;
+pub const MAX_WINDOWS: usize = 16;
 /// Most lines of an interrupt-map that are kept.
-pub const MAX_INTERRUPT_MAP: usize = 64;
+pub const MAX_INTERRUPT_MAP: usize = 128;
 /// Most lines of an iommu-map or msi-map that are kept.
-pub const MAX_ID_MAP: usize = 8;
+pub const MAX_ID_MAP: usize = 32;
 
 /// A PCIe host bridge whose configuration space is memory-mapped (ECAM).
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,7 +5,8 @@ use crate::{Interrupt, Range};
 /// An SMMUv3. What it can do stands in its ID registers, not here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Smmu {
-    /// The node's phandle: its identity in every iommu-map.
+    /// The node's phandle: its identity in every iommu-map. 0 where it has none of its own:
+    /// then all its streams abort, and nothing is known to be behind it.
     pub phandle: u32,
     /// Register pages 0 and 1.
     pub registers: Range,

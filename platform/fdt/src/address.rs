@@ -2,10 +2,10 @@
 //!
 //! Devicetree Specification v0.4, sections 2.3.6 and 2.3.8.
 
-use palisade_board::Range;
+use palisade_board::{Problem, Range};
 
 use crate::cells::Cells;
-use crate::error::{Error, Problem};
+use crate::error::Error;
 use crate::tree::{Node, cell_count};
 
 const REG: &str = "reg";
@@ -70,6 +70,11 @@ impl<'a> Node<'_, 'a> {
     /// The first range of `reg`, which must exist.
     pub(crate) fn first_register(&self) -> Result<Range, Error<'a>> {
         self.register(0)?.ok_or_else(|| self.problem(REG, Problem::Missing))
+    }
+
+    /// Translates an address of the bus on which the node is to the CPU's.
+    pub(crate) fn bus_address(&self, address: u64, size: u64) -> Result<u64, Error<'a>> {
+        self.translate(address, size, self.chain().len().saturating_sub(2))
     }
 
     /// Translates an address in the space of `chain[bus]` to the CPU's.

@@ -2,8 +2,9 @@
 
 use arrayvec::ArrayVec;
 use palisade_board::text::before;
-use palisade_board::{BusMaster, Interrupt, PlainDevice, Range};
+use palisade_board::{BusMaster, Interrupt, PlainDevice, Problem, Range};
 
+use crate::controllers::Controllers;
 use crate::error::Error;
 use crate::tree::{Node, Tree, Visit};
 
@@ -47,17 +48,17 @@ impl<'a> Tree<'a> {
         }
         let mut registers = ArrayVec::new();
         node.registers(&mut |range| {
-            registers.try_push(range).map_err(|_| node.too_many("register ranges"))
+            let most = registers.capacity();
+            registers.try_push(range).map_err(|_| node.too_many("register ranges", most))
         })?;
+        let controllers = Controllers::new(self, gic);
         let mut interrupts: ArrayVec<Interrupt, 16> = ArrayVec::new();
-        node.interrupts(self, gic, &mut |interrupt| {
-            interrupts.try_push(interrupt).map_err(|_| node.too_many("interrupts"))
+        controllers.interrupts(&node, &mut |outcome| {
+            let interrupt = outcome.map_err(|problem| node.problem("interrupts", problem))?;
+            let most = interrupts.capacity();
+            interrupts.try_push(interrupt).map_err(|_| node.too_many("interrupts", most))
         })?;
-        let mut streams = ArrayVec::new();
-        let mut cells = node.cells("iommus");
-        while let (Some(smmu), Some(stream)) = (cells.u32(), cells.u32()) {
-            streams.try_push((smmu, stream)).map_err(|_| node.too_many("streams"))?;
-        }
+        let streams = streams(&node, &controllers)?;
         let (mut neighbours, mut line_sharers) = (ArrayVec::new(), ArrayVec::new());
         let own = node.path();
         self.visit(&mut |other| {
@@ -72,16 +73,23 @@ impl<'a> Tree<'a> {
             });
             let mut pulls = false;
             // What does not lead to the GIC pulls no line of it.
-            let _ = other.interrupts(self, gic, &mut |line| {
-                pulls |= interrupts.iter().any(|own| own.intid == line.intid);
+            let _ = controllers.interrupts(other, &mut |outcome| {
+                let same = |line: Interrupt| interrupts.iter().any(|own| own.intid == line.intid);
+                pulls |= outcome.is_ok_and(same);
                 Ok(())
             });
             let path = other.path();
             if pulls && path != own {
-                line_sharers.try_push(path).map_err(|_| node.too_many("devices on its lines"))?;
+                let most = line_sharers.capacity();
+                line_sharers
+                    .try_push(path)
+                    .map_err(|_| node.too_many("devices on its lines", most))?;
             }
             if shares && path != own {
-                neighbours.try_push(path).map_err(|_| node.too_many("neighbours in its pages"))?;
+                let most = neighbours.capacity();
+                neighbours
+                    .try_push(path)
+                    .map_err(|_| node.too_many("neighbours in its pages", most))?;
             }
             Ok(Visit::Children)
         })?;
@@ -96,6 +104,31 @@ impl<'a> Tree<'a> {
             line_sharers,
         })
     }
+}
+
+/// The streams of a device, by its `iommus`.
+///
+/// # Errors
+/// It names no IOMMU, or one whose StreamIDs have not one cell: what follows would be read at the
+/// wrong place.
+fn streams<'a>(
+    node: &Node<'_, 'a>,
+    controllers: &Controllers<'_, 'a>,
+) -> Result<ArrayVec<(u32, u32), 4>, Error<'a>> {
+    const NAME: &str = "iommus";
+    let problem = |problem| node.problem(NAME, problem);
+    let mut streams = ArrayVec::new();
+    let mut cells = node.cells(NAME);
+    while !cells.is_empty() {
+        let smmu = cells.u32().ok_or(problem(Problem::Length))?;
+        if controllers.cells_of(smmu, "#iommu-cells").map_err(problem)? != Some(1) {
+            return Err(problem(Problem::Cells));
+        }
+        let stream = cells.u32().ok_or(problem(Problem::Length))?;
+        let most = streams.capacity();
+        streams.try_push((smmu, stream)).map_err(|_| node.too_many("streams", most))?;
+    }
+    Ok(streams)
 }
 
 /// Whether two ranges have a page of 4 KiB in common.

@@ -1,6 +1,7 @@
 //! What can be wrong with a device tree whose bytes are well formed.
 
 use arrayvec::ArrayString;
+use palisade_board::{Problem, Reason};
 
 use crate::Fault;
 
@@ -28,16 +29,15 @@ pub enum Error<'a> {
         problem: Problem,
     },
     /// There are more of them than Palisade keeps.
-    #[error("device tree: {node}: too many {what}")]
+    #[error("device tree: {node}: more than {most} {what}")]
     TooMany {
         /// The node.
         node: &'a str,
         /// Of what.
         what: &'static str,
+        /// How many it keeps.
+        most: usize,
     },
-    /// Memory ranges overlap.
-    #[error("device tree: memory ranges overlap at {0:#x}")]
-    MemoryOverlap(u64),
     /// There is no node of this path.
     #[error("device tree: {0}: no such node")]
     NoSuchNode(&'a str),
@@ -46,24 +46,13 @@ pub enum Error<'a> {
     Disabled(&'a str),
 }
 
-/// What is wrong with a property.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "each message says it")]
-pub enum Problem {
-    #[error("missing")]
-    Missing,
-    #[error("its length does not fit the number of cells")]
-    Length,
-    #[error("an empty range, or one that ends beyond 64 bits")]
-    Range,
-    #[error("no CPU address belongs to it")]
-    Untranslatable,
-    #[error("not a text")]
-    Text,
-    #[error("an interrupt that is not the GIC's")]
-    Interrupt,
-    #[error("a value that cannot be right")]
-    Value,
-    #[error("names a node that does not exist")]
-    Phandle,
+impl Error<'_> {
+    /// The same as the reason why a part of a board is left out.
+    pub(crate) fn reason(&self) -> Reason {
+        match *self {
+            Error::Property { property, problem, .. } => Reason::Property { property, problem },
+            Error::TooMany { most, .. } => Reason::TooMany(most),
+            _ => Reason::Dangling,
+        }
+    }
 }

@@ -1,66 +1,58 @@
-//! `/memory`, the reservation block and `/reserved-memory`.
+//! `/memory`.
 
 use arrayvec::ArrayVec;
-use palisade_board::{MAX_MEMORY, MAX_RESERVED, Range, Reservation};
+use palisade_board::{MAX_MEMORY, Part, Range};
 
 use crate::error::Error;
-use crate::tree::{Tree, Visit};
+use crate::notes::Notes;
+use crate::tree::{Node, Tree, Visit};
 
-/// RAM, sorted and free of overlaps.
-pub(crate) fn ranges<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Range, MAX_MEMORY>, Error<'a>> {
-    let mut ranges = ArrayVec::<Range, MAX_MEMORY>::new();
+/// Ranges of RAM in ascending order.
+type Ranges = ArrayVec<Range, MAX_MEMORY>;
+
+/// RAM, sorted; what touches or overlaps is one range. A node that cannot be read is left out: RAM
+/// that is not known is not used.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn ranges<'a>(tree: &Tree<'a>, notes: &mut Notes<'a>) -> Result<Ranges, Error<'a>> {
+    let mut ranges = Ranges::new();
     tree.visit(&mut |node| {
         if node.depth() == 0 {
             return Ok(Visit::Children);
         }
         let is_memory = node.texts("device_type").any(|kind| kind == "memory");
         if is_memory && node.enabled() {
-            node.registers(&mut |range| {
-                let at = ranges.partition_point(|other| other.start() <= range.start());
-                ranges.try_insert(at, range).map_err(|_| node.too_many("memory ranges"))
-            })?;
+            let read = node.registers(&mut |range| {
+                add(&mut ranges, range, node, notes);
+                Ok(())
+            });
+            notes.keep(node, Part::Memory, read);
         }
         Ok(Visit::Skip)
     })?;
-    if ranges.is_empty() {
-        return Err(Error::Missing("memory"));
-    }
-    for pair in ranges.windows(2) {
-        if let [low, high] = pair
-            && low.overlaps(high)
-        {
-            return Err(Error::MemoryOverlap(high.start()));
-        }
-    }
-    Ok(ranges)
+    if ranges.is_empty() { Err(Error::Missing("memory")) } else { Ok(ranges) }
 }
 
-/// Everything the tree reserves. Reservations without an address are requests
-/// to an operating system and none of ours.
-pub(crate) fn reservations<'a>(
-    tree: &Tree<'a>,
-) -> Result<ArrayVec<Reservation, MAX_RESERVED>, Error<'a>> {
-    let mut reserved = ArrayVec::<Reservation, MAX_RESERVED>::new();
-    let Some(root) = tree.node("/") else { return Ok(reserved) };
-    for entry in tree.fdt().memory_reservations() {
-        if let Some(range) = Range::new(entry.address() as u64, entry.size() as u64) {
-            let reservation = Reservation { range, no_map: false };
-            reserved.try_push(reservation).map_err(|_| root.too_many("reservations"))?;
+/// Adds a range; where there is no room the smallest is left out.
+fn add<'a>(ranges: &mut Ranges, new: Range, node: &Node<'_, 'a>, notes: &mut Notes<'a>) {
+    let (mut start, mut end) = (new.start(), new.end());
+    ranges.retain(|old| {
+        let apart = old.end() < start || end < old.start();
+        if !apart {
+            (start, end) = (start.min(old.start()), end.max(old.end()));
+        }
+        apart
+    });
+    let new = Range::new(start, end.saturating_sub(start)).unwrap_or(new);
+    if ranges.is_full() {
+        notes.too_many(node, Part::Memory, MAX_MEMORY);
+        let sizes = ranges.iter().map(Range::size).enumerate();
+        match sizes.min_by_key(|(_, size)| *size) {
+            Some((index, size)) if size < new.size() => drop(ranges.pop_at(index)),
+            _ => return,
         }
     }
-    tree.visit(&mut |node| {
-        if node.depth() == 0 || (node.depth() == 1 && node.name() == "reserved-memory") {
-            return Ok(Visit::Children);
-        }
-        if node.parent_name() == "reserved-memory" && node.enabled() {
-            let no_map = node.property("no-map").is_some();
-            node.registers(&mut |range| {
-                reserved
-                    .try_push(Reservation { range, no_map })
-                    .map_err(|_| node.too_many("reservations"))
-            })?;
-        }
-        Ok(Visit::Skip)
-    })?;
-    Ok(reserved)
+    let at = ranges.partition_point(|other| other.start() <= new.start());
+    ranges.insert(at.min(ranges.len()), new);
 }

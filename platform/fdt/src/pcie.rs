@@ -1,36 +1,66 @@
-//! PCIe hosts with ECAM: windows, interrupt-map, iommu-map, msi-map.
-//!
-//! PCI Bus Binding to IEEE 1275, section 2.2.1.1 (the three-cell address).
+//! PCIe hosts with ECAM.
+
+use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use palisade_board::{
-    IdMap, IdMapEntry, InterruptMapEntry, MAX_INTERRUPT_MAP, MAX_PCIE, MAX_WINDOWS, PcieHost,
-    Range, Space, Window,
+    InterruptMapEntry, MAX_INTERRUPT_MAP, MAX_PCIE, Part, PcieHost, Problem, Reason,
 };
 
-use crate::error::{Error, Problem};
-use crate::interrupt;
-use crate::tree::{Node, Tree, Visit, cell_count};
+use crate::controllers::Controllers;
+use crate::error::Error;
+use crate::notes::Notes;
+use crate::tree::{Node, Tree, Visit};
+use crate::{id_map, map, window};
 
-/// Every enabled host with generic ECAM.
-pub(crate) fn read<'a>(
-    tree: &Tree<'a>,
-    gic: u32,
-    hosts: &mut ArrayVec<PcieHost, MAX_PCIE>,
-) -> Result<(), Error<'a>> {
-    tree.visit(&mut |node| {
-        if !node.enabled() {
-            return Ok(Visit::Skip);
-        }
-        if !node.compatible(&["pci-host-ecam-generic"]) {
-            return Ok(Visit::Children);
-        }
-        hosts.try_push(host(tree, node, gic)?).map_err(|_| node.too_many("PCIe hosts"))?;
-        Ok(Visit::Skip)
-    })
+const SEGMENT: &str = "linux,pci-domain";
+
+/// Every enabled host with generic ECAM that can be read.
+pub(crate) fn read<'t, 'a>(
+    tree: &'t Tree<'a>,
+    controllers: &Controllers<'t, 'a>,
+    notes: &mut Notes<'a>,
+) -> Vec<PcieHost> {
+    let mut hosts: Vec<PcieHost> = Vec::new();
+    // Segments that are said come first: the others take what is left.
+    for said in [true, false] {
+        let _ = tree.visit(&mut |node| {
+            if !node.enabled() {
+                return Ok(Visit::Skip);
+            }
+            if !node.compatible(&["pci-host-ecam-generic"]) {
+                return Ok(Visit::Children);
+            }
+            if node.property(SEGMENT).is_some() != said {
+                return Ok(Visit::Skip);
+            }
+            let segment = segment(node, &hosts);
+            let host = segment.and_then(|segment| host(node, segment, controllers, notes));
+            if let Some(host) = notes.keep(node, Part::PcieHost, host) {
+                notes.push(node, Part::PcieHost, &mut hosts, MAX_PCIE, host);
+            }
+            Ok(Visit::Skip)
+        });
+    }
+    hosts
 }
 
-fn host<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>, gic: u32) -> Result<PcieHost, Error<'a>> {
+/// The host's segment: every function's number begins with it, so that no two hosts may share it.
+fn segment<'a>(node: &Node<'_, 'a>, others: &[PcieHost]) -> Result<u16, Error<'a>> {
+    let taken = |segment: &u16| others.iter().any(|host| host.segment == *segment);
+    let segment = match node.u32(SEGMENT) {
+        Some(segment) => u16::try_from(segment).ok().filter(|segment| !taken(segment)),
+        None => (0..=u16::MAX).find(|segment| !taken(segment)),
+    };
+    segment.ok_or_else(|| node.problem(SEGMENT, Problem::Value))
+}
+
+fn host<'t, 'a>(
+    node: &Node<'t, 'a>,
+    segment: u16,
+    controllers: &Controllers<'t, 'a>,
+    notes: &mut Notes<'a>,
+) -> Result<PcieHost, Error<'a>> {
     let ecam = node.first_register()?;
     let (first, last) = match node.property("bus-range") {
         None => (0, 0xff),
@@ -48,125 +78,59 @@ fn host<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>, gic: u32) -> Result<PcieHost, 
         return Err(node.problem("reg", Problem::Range));
     };
     let last = last.min(first.saturating_add(buses.saturating_sub(1)));
-    let Ok(segment) = u16::try_from(node.u32("linux,pci-domain").unwrap_or(0)) else {
-        return Err(node.problem("linux,pci-domain", Problem::Value));
-    };
     let mut mask = node.cells("interrupt-map-mask");
     let unit_mask = mask.u32();
     let pin_mask = mask.number(2).and_then(|_| mask.u32());
-    let interrupt_mask = (unit_mask.unwrap_or(u32::MAX), pin_mask.unwrap_or(u32::MAX));
+    let streams = id_map::read(node, &id_map::STREAMS, controllers);
+    let messages = id_map::read(node, &id_map::MESSAGES, controllers);
+    let messages = messages.map(|map| match map.entries.is_empty() {
+        true => id_map::parent(node).unwrap_or(map),
+        false => map,
+    });
     Ok(PcieHost {
         ecam,
         segment,
         first_bus: u8::try_from(first).unwrap_or(0),
         last_bus: u8::try_from(last).unwrap_or(0),
-        windows: windows(node)?,
-        interrupt_mask,
-        interrupt_map: interrupt_map(tree, node, gic, interrupt_mask)?,
-        iommu_map: id_map(node, "iommu-map", "iommu-map-mask")?,
-        msi_map: id_map(node, "msi-map", "msi-map-mask")?,
-        coherent: node.property("dma-coherent").is_some(),
+        windows: window::read(node, notes),
+        interrupt_mask: (unit_mask.unwrap_or(u32::MAX), pin_mask.unwrap_or(u32::MAX)),
+        interrupt_map: wires(node, controllers, notes),
+        iommu_map: notes.keep(node, Part::PcieStreams, streams).unwrap_or_default(),
+        msi_map: notes.keep(node, Part::PcieMessages, messages).unwrap_or_default(),
+        coherent: node.coherent(),
     })
 }
 
-fn windows<'a>(node: &Node<'_, 'a>) -> Result<ArrayVec<Window, MAX_WINDOWS>, Error<'a>> {
-    const NAME: &str = "ranges";
-    let chain = node.chain();
-    let parent = chain.len().checked_sub(2).and_then(|index| chain.get(index));
-    let parent_cells = parent.map_or(2, |parent| cell_count(parent, "#address-cells", 2));
-    let mut windows = ArrayVec::new();
-    let mut cells = node.cells(NAME);
-    while !cells.is_empty() {
-        let (Some(space), Some(bus), Some(cpu), Some(size)) =
-            (cells.u32(), cells.number(2), cells.number(parent_cells), cells.number(2))
-        else {
-            return Err(node.problem(NAME, Problem::Length));
-        };
-        // Bits 25:24 of the first cell are the space, bit 30 says prefetchable.
-        let kind = match (space >> 24) & 3 {
-            1 => Space::Io,
-            2 => Space::Memory32,
-            3 => Space::Memory64,
-            _ => continue,
-        };
-        let Some(range) = Range::new(cpu, size) else {
-            return Err(node.problem(NAME, Problem::Range));
-        };
-        let bus_end =
-            bus.checked_add(size).filter(|end| kind != Space::Memory32 || *end <= 1 << 32);
-        if bus_end.is_none() {
-            return Err(node.problem(NAME, Problem::Range));
-        }
-        let prefetchable = space & (1 << 30) != 0;
-        windows
-            .try_push(Window { space: kind, prefetchable, bus, cpu: range })
-            .map_err(|_| node.too_many("address windows"))?;
+/// The INTx wires that lead to the GIC, directly or through a nexus.
+fn wires<'t, 'a>(
+    node: &Node<'t, 'a>,
+    controllers: &Controllers<'t, 'a>,
+    notes: &mut Notes<'a>,
+) -> ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP> {
+    let mut wires = ArrayVec::new();
+    if node.property("interrupt-map").is_none() {
+        return wires;
     }
-    Ok(windows)
-}
-
-fn interrupt_map<'a>(
-    tree: &Tree<'a>,
-    node: &Node<'_, 'a>,
-    gic: u32,
-    (unit_mask, pin_mask): (u32, u32),
-) -> Result<ArrayVec<InterruptMapEntry, MAX_INTERRUPT_MAP>, Error<'a>> {
-    const NAME: &str = "interrupt-map";
-    let mut map = ArrayVec::new();
-    let mut cells = node.cells(NAME);
-    if cells.is_empty() {
-        return Ok(map);
-    }
-    let Some(controller) = tree.phandle(gic) else {
-        return Err(node.problem(NAME, Problem::Phandle));
-    };
-    let unit_cells = cell_count(&controller, "#address-cells", 0);
-    let cell_count = cell_count(&controller, "#interrupt-cells", 0);
-    while !cells.is_empty() {
-        let (Some(unit), Some(_), Some(pin), Some(parent)) =
-            (cells.u32(), cells.number(2), cells.u32(), cells.u32())
-        else {
-            return Err(node.problem(NAME, Problem::Length));
+    let mut elsewhere = false;
+    let read = map::lines(controllers, node, &mut |line| {
+        // PCI Bus Binding to IEEE 1275, section 2.2.1.1: three cells of address, one of pin.
+        let (&[unit, _, _], &[pin]) = (line.unit.as_slice(), line.specifier.as_slice()) else {
+            return Err(node.problem("interrupt-map", Problem::Cells));
         };
-        if parent != gic {
-            return Err(node.problem(NAME, Problem::Interrupt));
+        let to = controllers.resolve(&line.parent, &line.parent_unit, &line.parent_specifier);
+        match to {
+            None => elsewhere = true,
+            Some(interrupt) => wires
+                .try_push(InterruptMapEntry { unit, pin, interrupt })
+                .map_err(|_| node.too_many("interrupt-map lines", MAX_INTERRUPT_MAP))?,
         }
-        for _ in 0..unit_cells {
-            if cells.u32().is_none() {
-                return Err(node.problem(NAME, Problem::Length));
-            }
-        }
-        let Some(interrupt) = interrupt::take(&mut cells, cell_count) else {
-            return Err(node.problem(NAME, Problem::Interrupt));
-        };
-        let entry = InterruptMapEntry { unit: unit & unit_mask, pin: pin & pin_mask, interrupt };
-        map.try_push(entry).map_err(|_| node.too_many("interrupt-map lines"))?;
+        Ok(())
+    });
+    notes.keep(node, Part::PcieInterrupts, read);
+    if elsewhere {
+        let problem = Problem::Interrupt;
+        let reason = Reason::Property { property: "interrupt-map", problem };
+        notes.add(node, Part::PcieInterrupts, reason);
     }
-    Ok(map)
-}
-
-fn id_map<'a>(
-    node: &Node<'_, 'a>,
-    name: &'static str,
-    mask: &'static str,
-) -> Result<IdMap, Error<'a>> {
-    let mut map = IdMap { mask: node.u32(mask), entries: ArrayVec::new() };
-    let mut cells = node.cells(name);
-    while !cells.is_empty() {
-        let (Some(input), Some(controller), Some(output), Some(length)) =
-            (cells.u32(), cells.u32(), cells.u32(), cells.u32())
-        else {
-            return Err(node.problem(name, Problem::Length));
-        };
-        if length == 0
-            || input.checked_add(length).is_none()
-            || output.checked_add(length.saturating_sub(1)).is_none()
-        {
-            return Err(node.problem(name, Problem::Range));
-        }
-        map.entries
-            .try_push(IdMapEntry { input, controller, output, length })
-            .map_err(|_| node.too_many("id-map lines"))?;
-    }
-    Ok(map)
+    wires
 }

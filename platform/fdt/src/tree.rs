@@ -7,7 +7,8 @@ use palisade_board::text::divide;
 
 use crate::blob::{self, Fault, FaultKind, MAX_DEPTH};
 use crate::cells::Cells;
-use crate::error::{Error, Path, Problem};
+use crate::error::{Error, Path};
+use palisade_board::Problem;
 
 /// A validated device tree.
 pub struct Tree<'a> {
@@ -106,12 +107,6 @@ impl<'a> Tree<'a> {
         Some(Node { chain })
     }
 
-    /// The node that has this phandle.
-    pub(crate) fn phandle(&self, phandle: u32) -> Option<FdtNode<'_, 'a>> {
-        let own = |node: &FdtNode<'_, '_>| Cells::new(node.property("phandle")?.value).u32();
-        self.first(&mut |node| own(node) == Some(phandle))
-    }
-
     /// The node that `wanted` answers true for, first in the tree's order; the root comes first.
     #[inline(never)]
     fn first(&self, wanted: &mut dyn FnMut(&FdtNode<'_, 'a>) -> bool) -> Option<FdtNode<'_, 'a>> {
@@ -146,6 +141,24 @@ fn descend<'b, 'a>(
 impl<'b, 'a> Node<'b, 'a> {
     pub(crate) fn chain(&self) -> &[FdtNode<'b, 'a>] {
         &self.chain
+    }
+
+    /// The node above; none above the root.
+    pub(crate) fn above(&self) -> Option<Self> {
+        let mut above = self.clone();
+        above.chain.pop();
+        (!above.chain.is_empty()).then_some(above)
+    }
+
+    /// Whether its accesses to memory snoop the CPUs' caches: the nearest of itself and the buses
+    /// above it that says so, or says that they do not, decides.
+    pub(crate) fn coherent(&self) -> bool {
+        let says = |node: &FdtNode<'_, '_>| {
+            let yes = node.property("dma-coherent").is_some();
+            let no = node.property("dma-noncoherent").is_some();
+            (yes || no).then_some(yes)
+        };
+        self.chain.iter().rev().find_map(says).unwrap_or(false)
     }
 
     /// Its name with the unit address; "/" for the root.
@@ -284,8 +297,8 @@ impl<'b, 'a> Node<'b, 'a> {
     /// The error that this node has too many of something.
     #[cold]
     #[inline(never)]
-    pub(crate) fn too_many(&self, what: &'static str) -> Error<'a> {
-        Error::TooMany { node: self.name(), what }
+    pub(crate) fn too_many(&self, what: &'static str, most: usize) -> Error<'a> {
+        Error::TooMany { node: self.name(), what, most }
     }
 }
 

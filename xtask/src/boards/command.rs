@@ -1,0 +1,56 @@
+//! The command: finds the trees, reads them, prints the counts.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use super::Boards;
+use crate::cli::BoardsOptions;
+
+/// Prints what comes of every tree.
+///
+/// # Errors
+/// There are no trees, or one cannot be read from its file.
+pub fn command(options: &BoardsOptions) -> Result<ExitCode> {
+    let boards = count(options.folder.as_deref())?;
+    println!("{boards}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads every tree of `folder`.
+pub fn count(folder: Option<&Path>) -> Result<Boards> {
+    let folder = folder.context("no folder")?.to_path_buf();
+    let mut files = Vec::new();
+    find(&folder, &mut files)?;
+    if files.is_empty() {
+        bail!("{}: no device trees (*.dtb) are there", folder.display());
+    }
+    files.sort();
+    let mut boards = Boards::default();
+    for file in files {
+        let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
+        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned());
+        let start = std::time::Instant::now();
+        boards.add(&name.unwrap_or_default(), &bytes);
+        if std::env::var("SLOW").is_ok() && start.elapsed().as_millis() > 100 {
+            println!("{} {:?}", file.display(), start.elapsed());
+        }
+    }
+    Ok(boards)
+}
+
+/// Every tree below `folder`.
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            find(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "dtb") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
