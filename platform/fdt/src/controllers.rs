@@ -40,7 +40,7 @@ impl<'t, 'a> Controllers<'t, 'a> {
         if let Some((_, node)) = known.iter().find(|(known, _)| *known == phandle) {
             return node.clone();
         }
-        if known.len() >= MOST || phandle == 0 {
+        if known.len() >= MOST {
             return None;
         }
         let node = find(self.tree, phandle).map(Rc::new);
@@ -184,10 +184,11 @@ impl<'t, 'a> Controllers<'t, 'a> {
 }
 
 /// The node with this phandle, disabled ones included, with its ancestors.
-fn find<'t, 'a>(tree: &'t Tree<'a>, phandle: u32) -> Option<Node<'t, 'a>> {
+pub(crate) fn find<'t, 'a>(tree: &'t Tree<'a>, phandle: u32) -> Option<Node<'t, 'a>> {
     let mut found = None;
     let _ = tree.visit(&mut |node| {
-        if node.phandle() != phandle {
+        // 0 is no phandle: nodes without one have it.
+        if phandle == 0 || node.phandle() != phandle {
             return Ok(Visit::Children);
         }
         found = Some(node.clone());

@@ -6,7 +6,7 @@ use palisade_board::{Chosen, Part, Problem, Reason, Uart, UartKind};
 
 use crate::board::bootargs;
 use crate::cells::Cells;
-use crate::controllers::Controllers;
+use crate::controllers::{self, Controllers};
 use crate::error::Error;
 use crate::notes::Notes;
 use crate::tree::{Node, Tree, cell_count};
@@ -45,7 +45,7 @@ const fn ns16550(shift: u8, width: u8) -> UartKind {
 /// The console without its interrupt. Needs no heap, and nothing else of the tree: what is refused
 /// can still be said.
 pub fn console(tree: &Tree<'_>) -> Option<Uart> {
-    describe(&find(tree).ok()?).ok()
+    describe(tree, &find(tree).ok()?).ok()
 }
 
 /// The console, with notes about what of it is left out.
@@ -62,10 +62,9 @@ pub(crate) fn read<'t, 'a>(
             return None;
         }
     };
-    let mut uart = notes.keep(&node, Part::Console, describe(&node))?;
+    let mut uart = notes.keep(&node, Part::Console, describe(tree, &node))?;
     uart.interrupt =
         notes.keep(&node, Part::ConsoleInput, controllers.interrupt(&node, 0)).flatten();
-    uart.clock = clock(controllers, &node);
     Some(uart)
 }
 
@@ -98,7 +97,7 @@ fn by_name<'t, 'a>(tree: &'t Tree<'a>, name: &str) -> Option<Node<'t, 'a>> {
     tree.node(tree.node("/aliases")?.texts(name).next()?)
 }
 
-fn describe<'a>(node: &Node<'_, 'a>) -> Result<Uart, Error<'a>> {
+fn describe<'a>(tree: &Tree<'a>, node: &Node<'_, 'a>) -> Result<Uart, Error<'a>> {
     let Some(kind) = kind(node) else {
         return Err(node.problem("compatible", Problem::Value));
     };
@@ -106,7 +105,7 @@ fn describe<'a>(node: &Node<'_, 'a>) -> Result<Uart, Error<'a>> {
         kind: with_layout(node, kind)?,
         registers: node.first_register()?,
         interrupt: None,
-        clock: node.u32("clock-frequency"),
+        clock: clock(tree, node),
         baud: node.u32("current-speed"),
     })
 }
@@ -133,14 +132,14 @@ fn with_layout<'a>(node: &Node<'_, 'a>, kind: UartKind) -> Result<UartKind, Erro
 }
 
 /// UARTCLK in Hz, where a fixed clock or the node itself says it.
-fn clock(controllers: &Controllers<'_, '_>, node: &Node<'_, '_>) -> Option<u32> {
+fn clock(tree: &Tree<'_>, node: &Node<'_, '_>) -> Option<u32> {
     if let Some(frequency) = node.u32("clock-frequency") {
         return Some(frequency);
     }
     let wanted = node.texts("clock-names").position(|name| name == "uartclk").unwrap_or(0);
     let mut cells = node.cells("clocks");
     for index in 0..CLOCKS {
-        let provider = controllers.get(cells.u32()?)?;
+        let provider = controllers::find(tree, cells.u32()?)?;
         if index == wanted {
             return Cells::new(provider.property("clock-frequency")?).u32();
         }

@@ -11,10 +11,10 @@ pub(crate) enum Error {
     #[error("the loader gave no device tree (x0 must point at one)")]
     NoTree,
     /// The device tree's bytes are damaged.
-    #[error("device tree: {0}")]
+    #[error("{0}")]
     Tree(#[from] palisade_fdt::Fault),
     /// The device tree describes no machine that can be used.
-    #[error("device tree: {0}")]
+    #[error("{0}")]
     Board(#[from] palisade_fdt::Error<'static>),
     /// No RAM is free.
     #[error("no usable RAM is left beside image, device tree, bundle and reservations")]

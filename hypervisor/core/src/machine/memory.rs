@@ -1,9 +1,9 @@
 //! RAM: what of it has no owner, mapped and handed to the frame allocator.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use arrayvec::ArrayVec;
 use palisade_board::BoardInfo;
 use palisade_hal::PhysAddr;
 use palisade_hal::machine::{Machine, MapKind};
@@ -11,40 +11,29 @@ use palisade_mem::{DirectMap, FRAME_BYTES, Frames, PhysRange};
 
 use crate::machine::error::Error;
 
-/// Most free pieces that are kept; the smallest RAM lies beyond any board's.
-const PIECES: usize = 64;
-
-type Pieces = ArrayVec<Range<u64>, PIECES>;
-
-/// `ram` less every hole, in whole frames. Pieces beyond [`PIECES`] are lost,
-/// never given out by mistake.
-fn subtract(ram: impl Iterator<Item = Range<u64>>, holes: &[Range<u64>]) -> Pieces {
-    let mut pieces = Pieces::new();
+/// `ram` less every hole, in whole frames. None is lost: there is at most one piece more for each
+/// hole and range, and both have their limits.
+fn subtract(ram: impl Iterator<Item = Range<u64>>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut pieces = Vec::new();
     for range in ram {
-        let start = range.start.next_multiple_of(FRAME_BYTES);
+        let start = range.start.checked_next_multiple_of(FRAME_BYTES).unwrap_or(u64::MAX);
         let end = range.end & !(FRAME_BYTES - 1);
-        let mut rest = ArrayVec::<Range<u64>, PIECES>::new();
+        let mut rest = Vec::new();
         if start < end {
             rest.push(start..end);
         }
         for hole in holes {
             let from = hole.start & !(FRAME_BYTES - 1);
             let to = hole.end.checked_next_multiple_of(FRAME_BYTES).unwrap_or(u64::MAX);
-            let mut cut = ArrayVec::new();
+            let mut cut = Vec::new();
             for piece in &rest {
                 let before = piece.start..piece.end.min(from);
                 let after = piece.start.max(to)..piece.end;
-                for part in [before, after] {
-                    if part.start < part.end {
-                        let _lost_when_full = cut.try_push(part);
-                    }
-                }
+                cut.extend([before, after].into_iter().filter(|part| part.start < part.end));
             }
             rest = cut;
         }
-        for piece in rest {
-            let _lost_when_full = pieces.try_push(piece);
-        }
+        pieces.extend(rest);
     }
     pieces
 }
@@ -59,15 +48,10 @@ pub(crate) fn init(
     machine: &dyn Machine,
     taken: &[Range<u64>],
 ) -> Result<Arc<Frames>, Error> {
-    let mut holes = Pieces::new();
-    for hole in board.reserved.iter().map(|r| r.range.start()..r.range.end()) {
-        holes.try_push(hole).map_err(|_| Error::NoMemory)?;
-    }
-    for hole in taken {
-        holes.try_push(hole.clone()).map_err(|_| Error::NoMemory)?;
-    }
+    let reserved = board.reserved.iter().map(|r| r.range.start()..r.range.end());
+    let holes: Vec<Range<u64>> = reserved.chain(taken.iter().cloned()).collect();
     let pieces = subtract(board.memory.iter().map(|ram| ram.start()..ram.end()), &holes);
-    let mut ranges = ArrayVec::<PhysRange, PIECES>::new();
+    let mut ranges = Vec::new();
     for piece in &pieces {
         machine.map(piece.clone(), MapKind::Data)?;
         let bytes = piece.end.saturating_sub(piece.start);
@@ -86,12 +70,10 @@ pub(crate) fn init(
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
     fn pieces(ram: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
-        subtract(ram.iter().cloned(), holes).into_iter().collect()
+        subtract(ram.iter().cloned(), holes)
     }
 
     #[test]
@@ -111,5 +93,17 @@ mod tests {
         );
         let (ram, everything) = (0x1000..0x9000, 0..u64::MAX);
         assert_eq!(pieces(&[ram], &[everything]), []);
+    }
+
+    #[test]
+    fn no_piece_is_lost_however_many_there_are() {
+        let ram: Vec<_> = (0..64u64).map(|n| n << 32..(n << 32) + 0x1000_0000).collect();
+        let holes: Vec<_> =
+            (0..128u64).map(|n| (n / 2) << 32 | (0x1_0000 + n % 2 * 0x10_0000)).collect();
+        let holes: Vec<_> = holes.iter().map(|start| *start..start + 0x1000).collect();
+        let left = pieces(&ram, &holes);
+        assert_eq!(left.len(), 64 * 3);
+        let bytes: u64 = left.iter().map(|piece| piece.end - piece.start).sum();
+        assert_eq!(bytes, 64 * 0x1000_0000 - 128 * 0x1000);
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use palisade_board::Version;
+use palisade_board::{BoardInfo, Its as Node, Version};
 use palisade_gic::AnyGic;
 use palisade_gic::its::{Its, ItsError, LpiTable};
 use palisade_hal::PhysAddr;
@@ -13,15 +13,22 @@ use palisade_vm::its::Messages;
 
 use crate::machine::instances::Machine;
 
-/// Takes the board's ITS into service for `cores`; `None` where there is none, or it does not
-/// answer, which is said: devices then interrupt by wire.
+/// The ITS that is taken into service: the first that a PCIe host's `msi-map` names. Devices whose
+/// messages go to another are refused theirs by name.
+pub(crate) fn served<'b>(board: &'b BoardInfo<'_>) -> Option<&'b Node> {
+    let Version::V3 { its, .. } = &board.gic.version else { return None };
+    let mut named = board.pcie.iter().flat_map(|host| &host.msi_map.entries);
+    named.find_map(|line| its.iter().find(|its| its.phandle != 0 && its.phandle == line.controller))
+}
+
+/// Takes the ITS that is [`served`] into service for `cores`; `None` where there is none, or it
+/// does not answer, which is said: devices then interrupt by wire.
 pub(crate) fn bring_up(
     machine: &Machine,
     firmware: &dyn Firmware,
     cores: &[usize],
 ) -> Option<Arc<Messages>> {
-    let Version::V3 { its: Some(info), .. } = &machine.board.gic.version else { return None };
-    let range = info.registers;
+    let range = served(machine.board)?.registers;
     if let Err(error) = firmware.map(range.start()..range.end(), MapKind::Device) {
         log::error!("ITS at {:#x}: {error}", range.start());
         return None;

@@ -71,7 +71,11 @@ fn one(
 ) -> Result<(), alloc::string::String> {
     let text = |error: &dyn core::fmt::Display| alloc::format!("{error}");
     let mmio = registers(machine, node).ok_or("registers not mapped")?;
-    let options = Options { phandle: node.phandle, coherent: node.coherent, ..Options::default() };
+    // What no map can name is brought up for its streams to abort, and for nothing else.
+    let phandle = node.phandle;
+    let named = phandle != 0;
+    let options =
+        Options { phandle, coherent: node.coherent, interrupts: named, ..Options::default() };
     let smmu = Smmu::bring_up(mmio, frames, Counter, options).map_err(|e| text(&e))?;
     let can = smmu.capabilities();
     log::info!(
@@ -83,6 +87,11 @@ fn one(
         can.vmid_bits,
         can.output_bits,
     );
+    if !named {
+        // It runs as long as the machine does.
+        core::mem::forget(smmu);
+        return Err("no device can be known to be behind it: every stream aborts".into());
+    }
     let agent = frames.register_agent("smmu").map_err(|e| text(&e))?;
     let registration = Registration { phandle: node.phandle, driver: Arc::new(smmu), agent };
     iommus.register(registration).map(|_| ()).map_err(|rejected| text(&rejected.error))

@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use palisade_board::BoardInfo;
+use palisade_board::{BoardInfo, Chosen};
 use palisade_bundle::Bundle;
+use palisade_fdt::Tree;
 use palisade_gic::Gic;
 use palisade_hal::cpu;
 use palisade_hal::machine::{BootInfo, MapKind};
@@ -28,6 +29,7 @@ use crate::vms::placement::Placement;
 use crate::vms::system::{self, System};
 use crate::vms::{bundle, core_loop, host};
 use crate::wire::report::Record;
+use crate::wire::serial::Serial;
 use crate::wire::{console, logger};
 
 /// Exit status when the hypervisor could not come up.
@@ -65,9 +67,11 @@ fn start_with(boot: BootInfo, families: Families) -> ! {
 fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Result<(), Error> {
     let bytes = tree.ok_or(Error::NoTree)?;
     let tree = devicetree::read(bytes)?;
+    // Before anything can be refused: how the machine is turned off, and where words go.
+    power_and_console(context, tree)?;
     // It lives as long as the machine does.
     let board: &'static BoardInfo<'static> = Box::leak(Box::new(palisade_fdt::board(tree)?));
-    open_console(context, board)?;
+    take_power_manager(context, board)?;
     greet(context, board);
     if let Some(how) = board.chosen.argument("palisade.die") {
         provoke(how, context);
@@ -149,25 +153,30 @@ fn run_bundle(system: &'static System, bundle: &'static Bundle<'static>, cores: 
     core_loop::serve(system, 0, dispatch::interrupt);
 }
 
-fn open_console(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {
-    let flag = |key| board.chosen.argument(key) == Some("1");
+fn power_and_console(context: &Context, tree: &Tree<'_>) -> Result<(), Error> {
+    let words = Chosen { bootargs: palisade_fdt::bootargs(tree), initrd: None };
+    let flag = |key| words.argument(key) == Some("1");
     context::set_power(Power {
-        conduit: secondaries::conduit(board),
+        conduit: palisade_fdt::conduit(tree).map(secondaries::conduit),
         semihosting: flag("palisade.semihosting"),
     });
+    if let Some(uart) = palisade_fdt::console(tree) {
+        let registers = uart.registers.start()..uart.registers.end();
+        context.machine.map(registers, MapKind::Device)?;
+        // SAFETY: mapped just now, and nothing else in the hypervisor uses it.
+        console::init(unsafe { Serial::open(&uart) }, flag("palisade.mux"));
+    }
+    logger::init(context.entry_ticks, words.argument("palisade.log"));
+    Ok(())
+}
+
+fn take_power_manager(context: &Context, board: &BoardInfo<'_>) -> Result<(), Error> {
     if let Some(manager) = &board.power {
         let registers = manager.registers;
         context.machine.map(registers.start()..registers.end(), MapKind::Device)?;
         // SAFETY: mapped just now; nothing else in the hypervisor uses it.
         context::set_manager(unsafe { Mmio::new(registers.base(), registers.size()) });
     }
-    if let Some(uart) = &board.uart {
-        let registers = uart.registers.start()..uart.registers.end();
-        context.machine.map(registers, MapKind::Device)?;
-        // SAFETY: mapped just now, and nothing else in the hypervisor uses it.
-        console::init(unsafe { console::open(uart) }, flag("palisade.mux"));
-    }
-    logger::init(context.entry_ticks, board.chosen.argument("palisade.log"));
     Ok(())
 }
 
@@ -175,6 +184,12 @@ fn greet(context: &Context, board: &BoardInfo<'_>) {
     let image = &context.image;
     log::info!("Palisade {} on {}", env!("CARGO_PKG_VERSION"), board.model);
     log::debug!("image {:#x}..{:#x}", image.start, image.end);
+    for note in &board.notes {
+        log::warn!("device tree: {note}");
+    }
+    if board.more_notes > 0 {
+        log::warn!("device tree: {} parts more are left out", board.more_notes);
+    }
     Record::new("boot")
         .text("version", env!("CARGO_PKG_VERSION"))
         .text("board", board.compatible)

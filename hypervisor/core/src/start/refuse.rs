@@ -3,20 +3,18 @@
 use palisade_fdt::Tree;
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
-use palisade_hal::machine::{Conduit, Refusal};
+use palisade_hal::machine::Refusal;
 
-use crate::wire::console;
+use crate::start::secondaries;
+use crate::wire::serial::Serial;
 
 /// Says why, on the UART that the device tree names, and turns the machine off.
 pub fn refuse(refusal: Refusal) -> ! {
-    let board = refusal
-        .tree
-        .and_then(|tree| Tree::new(tree).ok())
-        .and_then(|tree| palisade_fdt::board(&tree).ok());
-    let uart = board.as_ref().and_then(|board| board.uart.as_ref());
+    let tree = refusal.tree.and_then(|tree| Tree::new(tree).ok());
+    let uart = tree.as_ref().and_then(palisade_fdt::console);
     // SAFETY: with the MMU off all memory is Device memory, and this is the only
     // code that runs.
-    if let Some(mut uart) = uart.and_then(|uart| unsafe { console::open(uart) }) {
+    if let Some(mut uart) = uart.and_then(|uart| unsafe { Serial::open(&uart) }) {
         let level: &[u8] = if refusal.level == 1 { b"EL1" } else { b"EL3" };
         let hint: &[u8] = b", but it needs EL2 (QEMU: -M virt,virtualization=on, secure=off)\r\n";
         let parts: [&[u8]; 3] = [b"palisade was entered at ", level, hint];
@@ -28,9 +26,6 @@ pub fn refuse(refusal: Refusal) -> ! {
         }
     }
     // Firmware can be called from EL1 only: at EL3 there is none above.
-    let conduit = board.and_then(|board| board.psci).filter(|_| refusal.level == 1);
-    refusal.machine.off(conduit.map(|conduit| match conduit {
-        palisade_board::Conduit::Smc => Conduit::Smc,
-        palisade_board::Conduit::Hvc => Conduit::Hvc,
-    }))
+    let conduit = tree.as_ref().and_then(palisade_fdt::conduit).filter(|_| refusal.level == 1);
+    refusal.machine.off(conduit.map(secondaries::conduit))
 }

@@ -17,12 +17,12 @@ const PATIENCE: u64 = 500_000;
 
 static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// How the board's PSCI is called.
-pub(crate) fn conduit(board: &BoardInfo<'_>) -> Option<Conduit> {
-    board.psci.map(|conduit| match conduit {
+/// How PSCI is called, in the machine's words.
+pub(crate) fn conduit(conduit: palisade_board::Conduit) -> Conduit {
+    match conduit {
         palisade_board::Conduit::Smc => Conduit::Smc,
         palisade_board::Conduit::Hvc => Conduit::Hvc,
-    })
+    }
 }
 
 /// Starts every other core, all at once, and waits for them; returns the numbers
@@ -52,7 +52,7 @@ pub(crate) fn start(board: &BoardInfo<'_>, machine: &dyn Machine) -> ArrayVec<us
 }
 
 fn start_one(board: &BoardInfo<'_>, machine: &dyn Machine, other: &Cpu, index: usize) -> bool {
-    let method = match (other.enable, conduit(board)) {
+    let method = match (other.enable, board.psci.map(conduit)) {
         (EnableMethod::Psci, Some(conduit)) => StartMethod::Psci(conduit),
         (EnableMethod::SpinTable { release }, _) => {
             let page = release.align_down(4096).get();

@@ -48,8 +48,7 @@ impl Fittings for VmFittings<'_> {
     }
 
     fn open_messages(&self, device: &Assigned) -> Result<(), PlugError> {
-        let hosts = &self.machine.board.pcie;
-        for sender in senders::of(hosts, core::slice::from_ref(device)) {
+        for sender in senders::of(self.machine.board, core::slice::from_ref(device)) {
             self.vm.add_sender(sender);
         }
         Ok(())

@@ -73,7 +73,7 @@ pub(super) fn own(board: &BoardInfo<'_>) -> Vec<Range> {
         }
         Version::V3 { redistributors, its, .. } => {
             own.extend(redistributors);
-            own.extend(its.map(|its| its.registers));
+            own.extend(its.iter().map(|its| its.registers));
         }
     }
     // Whoever has them switches the machine off.

@@ -7,11 +7,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use arm_pl011_uart::{DataBits, Interrupts, LineConfig, Parity, StopBits, Uart};
-use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
+use arm_pl011_uart::Interrupts;
 use arrayvec::ArrayVec;
 use palisade_board as board;
 use palisade_hal::Deadline;
@@ -21,6 +19,7 @@ use palisade_hal::machine::{Machine, MapKind};
 
 use crate::wire::logger;
 use crate::wire::mux::{self, Demux};
+use crate::wire::serial::Serial;
 
 /// A byte that does not leave within this time is dropped, in microseconds.
 const PATIENCE: u64 = 20_000;
@@ -35,7 +34,7 @@ const BURST: usize = 256;
 
 /// The state of the line.
 pub(crate) struct Console {
-    uart: Option<Uart<'static>>,
+    uart: Option<Serial>,
     mux: bool,
     /// The UART stopped taking bytes: do not wait for each one anew.
     stuck: bool,
@@ -63,25 +62,8 @@ static CONSOLE: Mutex<Console> = Mutex::new(
     },
 );
 
-/// Opens the UART that the device tree names.
-///
-/// # Safety
-/// The registers must be mapped as Device memory, and nobody else may use them.
-pub(crate) unsafe fn open(uart: &board::Uart) -> Option<Uart<'static>> {
-    let registers = NonNull::new(uart.registers.start() as *mut PL011Registers)?;
-    // SAFETY: the caller's promise.
-    let mut pl011 = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
-    let line =
-        LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-    // Without a known clock the divisor stays as firmware left it.
-    if let Some(clock) = uart.clock {
-        let _keeps_firmware_setting = pl011.enable(line, uart.baud.unwrap_or(115_200), clock);
-    }
-    Some(pl011)
-}
-
 /// Takes the line into use.
-pub(crate) fn init(uart: Option<Uart<'static>>, mux: bool) {
+pub(crate) fn init(uart: Option<Serial>, mux: bool) {
     let mut console = CONSOLE.lock();
     console.uart = uart;
     if mux {
@@ -101,9 +83,10 @@ pub(crate) fn last_resort(machine: &dyn Machine) {
     if machine.map(registers.start()..registers.end(), MapKind::Device).is_err() {
         return;
     }
-    let uart = board::Uart { registers, interrupt: None, clock: None, baud: None };
+    let kind = board::UartKind::Pl011;
+    let uart = board::Uart { kind, registers, interrupt: None, clock: None, baud: None };
     // SAFETY: mapped just now, and nobody else has opened it.
-    init(unsafe { open(&uart) }, false);
+    init(unsafe { Serial::open(&uart) }, false);
     logger::init(0, None);
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod console;
 pub(crate) mod logger;
 pub mod mux;
 pub(crate) mod report;
+pub(crate) mod serial;
