@@ -66,6 +66,8 @@ impl Card {
         };
         check_tree(&tree)?;
         let kernel = hypervisor(workspace, Board::Rpi4)?;
+        // Debian's tree names the mini UART, which `disable-bt` takes off the pins.
+        let words = format!("{words} palisade.console=serial0");
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let card = Self { folder: folder.to_path_buf() };
         let copy = |from: &Path, name: &str| {

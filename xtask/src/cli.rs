@@ -129,7 +129,7 @@ pub struct TestOptions {
     /// Full step counts, fuzzing, Miri, mutants
     #[arg(long)]
     pub long: bool,
-    /// Only the QEMU rows, and with --long the steps planted-*, miri-*, fuzz-*, mutants-*, whose
+    /// Only the QEMU rows, and with --long the steps planted-*, boards, miri-*, fuzz-*, mutants-*, whose
     /// name holds this
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,

@@ -4,5 +4,4 @@ mod command;
 mod firmware;
 mod tally;
 
-pub use command::command;
-pub use tally::Boards;
+pub use command::{command, count};

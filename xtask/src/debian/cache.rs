@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 
 use super::packages;
 
+/// The folder of what guests are made of.
+const GUESTS: &str = "debian-bookworm-arm64";
+
 /// What was taken out of the packages.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -25,7 +28,7 @@ pub struct Files {
 /// # Errors
 /// Where apt is missing or fails, with what to give by hand instead.
 pub fn files() -> Result<Files> {
-    let folder = folder()?;
+    let folder = folder(GUESTS)?;
     if let Some(files) = find(&folder) {
         return Ok(files);
     }
@@ -52,7 +55,7 @@ pub fn firmware(name: &str) -> Result<Option<PathBuf>> {
     let Some((_, package, path)) = FIRMWARE.iter().find(|(known, ..)| *known == name) else {
         return Ok(None);
     };
-    let folder = folder()?;
+    let folder = folder(GUESTS)?;
     let file = folder.join(path);
     if !file.is_file() {
         packages::fetch_one(&folder, package, &format!("./{path}"))
@@ -64,15 +67,37 @@ pub fn firmware(name: &str) -> Result<Option<PathBuf>> {
     Ok(Some(file))
 }
 
-/// $PALISADE_CACHE, or palisade/ in the user's cache folder.
-fn folder() -> Result<PathBuf> {
+/// The folder with the device trees of the releases' newest kernels, fetched now if they are not
+/// in the cache.
+///
+/// # Errors
+/// Where apt is missing or fails.
+pub fn trees(releases: &[&str]) -> Result<PathBuf> {
+    let folder = folder("debian-trees-arm64")?;
+    for release in releases {
+        let (whole, part) = (folder.join(release), folder.join(format!(".{release}")));
+        if whole.is_dir() {
+            continue;
+        }
+        // Renamed when whole: a run that is interrupted leaves nothing half done.
+        let _ = fs::remove_dir_all(&part);
+        fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+        packages::fetch_trees(release, &part)
+            .context("no device trees; name a folder of your own: cargo xtask boards DIR")?;
+        fs::rename(&part, &whole)?;
+    }
+    Ok(folder)
+}
+
+/// A folder in $PALISADE_CACHE, or in palisade/ in the user's cache folder.
+fn folder(name: &str) -> Result<PathBuf> {
     let base = std::env::var_os("PALISADE_CACHE").map(PathBuf::from).or_else(|| {
         let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
         xdg.or(home).map(|cache| cache.join("palisade"))
     });
     let base = base.unwrap_or_else(|| std::env::temp_dir().join("palisade-cache"));
-    let folder = base.join("debian-bookworm-arm64");
+    let folder = base.join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }

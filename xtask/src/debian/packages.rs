@@ -1,4 +1,4 @@
-//! Fetching two packages of another architecture, without telling the system's apt.
+//! Fetching packages of another architecture, without telling the system's apt.
 
 use std::fs;
 use std::path::Path;
@@ -33,17 +33,29 @@ const WANTED: &[&str] = &[
     "*/kernel/drivers/net/ethernet/intel/e1000e/*",
 ];
 
+/// Fetches the device trees of a release's newest kernel and unpacks them into `folder`.
+pub fn fetch_trees(release: &str, folder: &Path) -> Result<()> {
+    let scratch = scratch()?;
+    let apt = lists(scratch.path(), release)?;
+    let kernel = apt.newest_kernel()?;
+    // Newer kernels keep their trees in a package that they depend on.
+    let depends = apt.run("apt-cache", &["depends", &kernel])?;
+    let bases = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let bases: Vec<&str> = bases.filter(|name| name.starts_with("linux-base-")).collect();
+    let package = bases.first().copied().unwrap_or(&kernel);
+    {
+        let _step = progress::step(&format!("fetching {package} of {release}"));
+        apt.run("apt-get", &["-q", "download", package])?;
+    }
+    let _step = progress::step(&format!("unpacking the device trees of {release}"));
+    unpack_all(&apt, scratch.path(), folder, |_| &["*.dtb"])
+}
+
 /// Fetches and unpacks into `folder`.
 pub fn fetch(folder: &Path) -> Result<()> {
     let scratch = scratch()?;
-    let apt = lists(scratch.path())?;
-    let depends = apt.run("apt-cache", &["depends", KERNEL])?;
-    let kernel = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-"))
-        .with_context(|| format!("{KERNEL} depends on no kernel"))?
-        .to_owned();
+    let apt = lists(scratch.path(), RELEASE)?;
+    let kernel = apt.newest_kernel()?;
     {
         let _step = progress::step(&format!("fetching {kernel} and {BUSYBOX} (60 MB)"));
         apt.run("apt-get", &["-q", "download", &kernel, BUSYBOX])?;
@@ -57,7 +69,7 @@ pub fn fetch(folder: &Path) -> Result<()> {
 /// Fetches one package and unpacks one file of it into `folder`.
 pub fn fetch_one(folder: &Path, package: &str, file: &str) -> Result<()> {
     let scratch = scratch()?;
-    let apt = lists(scratch.path())?;
+    let apt = lists(scratch.path(), RELEASE)?;
     {
         let _step = progress::step(&format!("fetching {package}"));
         apt.run("apt-get", &["-q", "download", package])?;
@@ -78,9 +90,9 @@ fn scratch() -> Result<tempfile::TempDir> {
     Ok(scratch)
 }
 
-/// apt with fresh lists.
-fn lists(scratch: &Path) -> Result<Apt> {
-    let apt = Apt::new(scratch)?;
+/// apt with fresh lists of a release.
+fn lists(scratch: &Path, release: &str) -> Result<Apt> {
+    let apt = Apt::new(scratch, release)?;
     let _step = progress::step("fetching the package lists of Debian arm64");
     apt.run("apt-get", &["-q", "update"])?;
     Ok(apt)
@@ -136,13 +148,13 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(folder: &Path) -> Result<Self> {
+    fn new(folder: &Path, release: &str) -> Result<Self> {
         let downloads = folder.join("downloads");
         for sub in ["lists/partial", "archives/partial", "parts", "downloads"] {
             fs::create_dir_all(folder.join(sub))?;
         }
         fs::write(folder.join("status"), "")?;
-        fs::write(folder.join("sources.list"), mirror(RELEASE)?)?;
+        fs::write(folder.join("sources.list"), mirror(release)?)?;
         fs::set_permissions(&downloads, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         let at = |sub: &str| folder.join(sub).display().to_string();
         let pairs = [
@@ -162,6 +174,17 @@ impl Apt {
             .flat_map(|(key, value)| ["-o".to_owned(), format!("{key}={value}")])
             .collect();
         Ok(Self { options, downloads })
+    }
+
+    /// The kernel that the release's own package depends on.
+    fn newest_kernel(&self) -> Result<String> {
+        let depends = self.run("apt-cache", &["depends", KERNEL])?;
+        depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-"))
+            .map(str::to_owned)
+            .with_context(|| format!("{KERNEL} depends on no kernel"))
     }
 
     fn run(&self, program: &str, words: &[&str]) -> Result<String> {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything there is to test, and one line with the sum.
 
+mod boards;
 mod host;
 pub mod invalidation;
 mod kernels;

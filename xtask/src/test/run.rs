@@ -16,7 +16,7 @@ use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
 use crate::test::{
-    host, invalidation, kernels, long, mutants, on_target, planted, witnesses, words,
+    boards, host, invalidation, kernels, long, mutants, on_target, planted, witnesses, words,
 };
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
@@ -32,6 +32,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     if options.long && !options.qemu {
         tally += timed("planted faults", || planted::run(&workspace, only));
+        tally += timed("boards", || boards::run(only));
         tally += timed("Miri", || long::miri(&workspace, only));
         tally += timed("fuzzing", || long::fuzz(&workspace, only));
         tally += timed("mutants", || mutants::run(&workspace, only));
@@ -41,7 +42,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     if !only.is_empty() && tally.passed + tally.failed + tally.skipped == 0 {
         say(&format!(
-            "no QEMU row, planted fault, Miri, fuzzing or mutants step has {only:?} in its name; \
+            "no QEMU row, planted fault, boards, Miri, fuzzing or mutants step has {only:?} in its name; \
              all but the first need --long"
         ));
     }

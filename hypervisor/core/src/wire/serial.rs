@@ -140,8 +140,8 @@ mod tests {
     use alloc::vec::Vec;
 
     use board::{Range, Uart as Node};
-    use palisade_hal::lock::Mutex;
     use palisade_hal::fake::{Device, Width, install};
+    use palisade_hal::lock::Mutex;
 
     use super::*;
 
