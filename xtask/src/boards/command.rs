@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use super::Boards;
+use super::tally::Boards;
 use crate::cli::BoardsOptions;
 use crate::debian;
 

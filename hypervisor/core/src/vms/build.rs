@@ -177,7 +177,7 @@ fn attach_devices_and_load(
     let assigned = machine.devices.plug(&fittings, &request, domain, iommus, &Counter)?;
     let plain = plain::assign(machine, manifest, vm)?;
     // The guest interface and the messages are there for those devices that can use them.
-    let senders = senders::of(board, &assigned);
+    let senders = senders::of(machine.board, &assigned);
     if !senders.is_empty()
         && let Some(messages) = machine.messages()
     {

@@ -141,7 +141,7 @@ mod tests {
 
     use board::{Range, Uart as Node};
     use palisade_hal::fake::{Device, Width, install};
-    use palisade_hal::lock::Mutex;
+    use palisade_hal::lock::{Mutex, Rank};
 
     use super::*;
 
@@ -169,7 +169,8 @@ mod tests {
     }
 
     fn fake(base: u64, shift: u8, width: u8) -> (Arc<Fake>, Serial) {
-        let (stores, arrived) = (Mutex::new(Vec::new()), Mutex::new(Vec::from(*b"in")));
+        let (stores, arrived) =
+            (Mutex::new(Rank::Fake, Vec::new()), Mutex::new(Rank::Fake, Vec::from(*b"in")));
         let device = Arc::new(Fake { stores, arrived, shift });
         let registers = Range::new(base, 0x100).unwrap();
         install(registers.base(), device.clone());
