@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{Iova, Ipa, StreamId, Vmid};
-use palisade_mem::{AgentSet, Proof, Scope};
+use palisade_mem::{AgentSet, Closed, Proof, Scope, Space};
 
 use crate::driver::{DriverError, Invalidation, StageTwo};
 use crate::error::Error;
@@ -104,7 +104,15 @@ impl Member {
 
 struct State {
     members: Vec<Member>,
+    /// Present while groups may be attached; given up once, for the one [`Closed`].
+    space: Option<Space>,
     retired: bool,
+}
+
+impl State {
+    fn attached(&self) -> bool {
+        self.members.iter().any(|member| member.groups > 0)
+    }
 }
 
 /// See the module's text. Lock order: after the group's lock, before any driver.
@@ -116,8 +124,10 @@ pub struct Domain {
 }
 
 impl Domain {
-    pub(crate) fn new(scope: Scope, kind: DomainKind) -> Self {
-        let state = Mutex::new(Rank::Domain, State { members: Vec::new(), retired: false });
+    pub(crate) fn new(space: Space, kind: DomainKind) -> Self {
+        let scope = space.scope();
+        let state = State { members: Vec::new(), space: Some(space), retired: false };
+        let state = Mutex::new(Rank::Domain, state);
         Self { scope, kind, waits: Waits::default(), state }
     }
 
@@ -200,7 +210,7 @@ impl Domain {
         device_tlbs: &[StreamId],
     ) -> Result<(), Error> {
         let mut state = self.state.lock();
-        if state.retired {
+        if state.space.is_none() {
             return Err(Error::Domain);
         }
         if let Some(member) = find(&mut state.members, instance) {
@@ -250,14 +260,34 @@ impl Domain {
         }
     }
 
-    /// Ends the domain: nothing can be attached any more. Answers whether no IOMMU can hold
+    /// Closes the domain: nothing can be attached any more. Returns the word that lets its tables,
+    /// and the memory that they map, be released.
+    ///
+    /// # Errors
+    /// [`Error::Domain`] while a group is attached (the domain stays open), or when it was closed
+    /// before; [`Error::Unclean`] if an IOMMU did not confirm that it let go: then there is no
+    /// such word, ever.
+    pub fn close(&self) -> Result<Closed, Error> {
+        let mut state = self.state.lock();
+        if state.attached() {
+            return Err(Error::Domain);
+        }
+        let space = state.space.take().ok_or(Error::Domain)?;
+        match state.members.first() {
+            None => Ok(space.close()),
+            Some(member) => Err(Error::Unclean { phandle: member.instance.phandle() }),
+        }
+    }
+
+    /// Ends the domain: nothing can be attached any more. Returns whether no IOMMU can hold
     /// anything of it.
     pub(crate) fn retire(&self) -> Result<bool, Error> {
         let mut state = self.state.lock();
-        if state.retired || state.members.iter().any(|member| member.groups > 0) {
+        if state.retired || state.attached() {
             return Err(Error::Domain);
         }
         state.retired = true;
+        state.space = None;
         Ok(state.members.is_empty())
     }
 }

@@ -89,6 +89,12 @@ pub enum Error {
     /// The domain is in use, or has been given up.
     #[error("domain is in use or retired")]
     Domain,
+    /// A detach from the domain was not confirmed: what it maps may be reachable still, for good.
+    #[error("IOMMU {phandle:#x} did not confirm a detach from the domain: all of it stays away")]
+    Unclean {
+        /// The instance's phandle.
+        phandle: u32,
+    },
     /// The operation does not fit the kind of the domain, or the way the group is attached.
     #[error("operation does not fit the attachment")]
     Mode,

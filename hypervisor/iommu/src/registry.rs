@@ -3,12 +3,11 @@
 use crate::error::Resource;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_hal::PhysAddr;
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{StreamId, Vmid};
-use palisade_mem::Scope;
+use palisade_mem::Space;
 
 use crate::device::{DeviceId, DeviceInfo};
 use crate::domain::{Domain, DomainKind};
@@ -22,8 +21,6 @@ use crate::probe;
 
 /// Faults that wait for the operator at most; further ones are counted.
 pub(crate) const OPERATOR_LOG: usize = 256;
-/// Scopes below this number are free for others (the CPUs' own views).
-const FIRST_SCOPE: u32 = 0x1_0000;
 
 pub(crate) struct Known {
     pub(crate) info: DeviceInfo,
@@ -71,7 +68,6 @@ pub struct Iommus {
     pub(crate) owners: Owners,
     pub(crate) operator: Mutex<FaultLog>,
     vmids: Mutex<IdPool>,
-    next_scope: AtomicU32,
 }
 
 impl Iommus {
@@ -83,7 +79,6 @@ impl Iommus {
             owners: Owners::new(owners),
             operator: Mutex::new(Rank::FaultLog, FaultLog::new(OPERATOR_LOG)),
             vmids: Mutex::new(Rank::Ids, IdPool::new(max)),
-            next_scope: AtomicU32::new(FIRST_SCOPE),
         }
     }
 
@@ -219,21 +214,32 @@ impl Iommus {
         table: PhysAddr,
         control: u32,
     ) -> Result<Arc<Domain>, Error> {
-        self.paging_domain_in(owner, self.scope(), table, control)
+        self.paging_domain_in(owner, Space::open(), table, control).map_err(|(error, _)| error)
     }
 
-    /// [`Self::paging_domain`] in a scope that [`Self::scope`] gave: the VM's memory map needs it
-    /// for its tables before there is a root to name.
+    /// [`Self::paging_domain`] in a space that was opened before: the VM's memory map needs its
+    /// scope for the tables before there is a root to name.
     ///
     /// # Errors
-    /// As [`Self::paging_domain`].
+    /// As [`Self::paging_domain`], with the space, which nothing points at.
     pub fn paging_domain_in(
         &self,
         owner: Owner,
-        scope: Scope,
+        space: Space,
         table: PhysAddr,
         control: u32,
-    ) -> Result<Arc<Domain>, Error> {
+    ) -> Result<Arc<Domain>, (Error, Space)> {
+        match self.fresh_vmid(owner) {
+            Ok(vmid) => {
+                let stage_two = StageTwo { vmid, table, control };
+                Ok(Arc::new(Domain::new(space, DomainKind::Paging { owner, stage_two })))
+            }
+            Err(error) => Err((error, space)),
+        }
+    }
+
+    /// A VMID that every IOMMU and the CPUs can use.
+    fn fresh_vmid(&self, owner: Owner) -> Result<Vmid, Error> {
         if !self.owners.is_open(owner) {
             return Err(Error::StaleOwner);
         }
@@ -243,14 +249,13 @@ impl Iommus {
             widths.min().unwrap_or(u16::MAX)
         };
         let vmid = self.vmids.lock().alloc(limit).ok_or(Error::Exhausted(Resource::Vmid))?;
-        let stage_two = StageTwo { vmid: Vmid::new(vmid), table, control };
-        Ok(Arc::new(Domain::new(scope, DomainKind::Paging { owner, stage_two })))
+        Ok(Vmid::new(vmid))
     }
 
     /// A domain in which nothing is translated. It belongs to no VM and no VM can reach it:
     /// it is for devices that the hypervisor itself drives.
     pub fn identity_domain(&self) -> Arc<Domain> {
-        Arc::new(Domain::new(self.scope(), DomainKind::Identity))
+        Arc::new(Domain::new(Space::open(), DomainKind::Identity))
     }
 
     /// Ends a domain that nothing is attached to. `cpus_forgot` makes the CPUs forget the VMID
@@ -289,10 +294,5 @@ impl Iommus {
             vmids: vmids.used(),
             vmids_lost: vmids.lost(),
         }
-    }
-
-    /// A fresh address space for proofs.
-    pub fn scope(&self) -> Scope {
-        Scope::new(self.next_scope.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use palisade_hal::{PhysAddr, cache, copy};
 
-use crate::frames::{FrameError, Frames};
+use crate::error::FrameError;
+use crate::frames::Frames;
 use crate::tag::{Owner, Use};
 
 impl Frames {

@@ -55,7 +55,10 @@ impl Drop for Detached {
 
 /// A release that was refused: the proof does not cover what it must.
 #[derive(Debug, Error)]
-#[error("{} frames stay detached: the proof lacks an agent, is of another scope, or is too old", .0.frames())]
+#[error(
+    "{} frames stay detached: the proof lacks an agent or the closing of the space, is of another \
+     scope, or is too old", .0.frames()
+)]
 pub struct Unreleased(
     /// What was not released, to be tried again or quarantined.
     pub Detached,

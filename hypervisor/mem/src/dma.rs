@@ -5,7 +5,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use palisade_hal::{PhysAddr, barrier, cache};
 
-use crate::frames::{Block, FrameError, Frames};
+use crate::block::Block;
+use crate::error::FrameError;
+use crate::frames::Frames;
 use crate::tag::{FRAME_SHIFT, Owner, Use};
 
 /// A zeroed, physically contiguous buffer that a device reads or writes,

@@ -7,9 +7,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use buddy_system_allocator::FrameAllocator;
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{PhysAddr, cache};
-use thiserror::Error;
 
+use crate::block::Block;
 use crate::detached::{Detached, Freed, NIL, Unreleased};
+use crate::error::FrameError;
+use crate::footprint::Footprint;
 use crate::ledger::{Agent, AgentSet, Ledger, Proof, Scope};
 use crate::map::DirectMap;
 use crate::tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};
@@ -33,83 +35,6 @@ impl PhysRange {
     }
 }
 
-/// Why frames could not be given or taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum FrameError {
-    /// No free block of this order.
-    #[error("out of memory: no free block of 2^{order} frames")]
-    OutOfMemory {
-        /// log2 of the wanted length in frames.
-        order: u8,
-    },
-    /// The address is not memory of this allocator, or not what it is said to be.
-    #[error("{0} is not memory of that use and owner")]
-    NotOurs(PhysAddr),
-    /// A walker or device was told of the block: it needs a proof.
-    #[error("{0} is exposed: it is released against a proof only")]
-    Exposed(PhysAddr),
-    /// The memory map has no usable range.
-    #[error("no usable memory range")]
-    NoMemory,
-    /// All agents are registered.
-    #[error("too many agents")]
-    TooManyAgents,
-}
-
-/// An owned run of 2^order frames, aligned to its length. Not freed on drop:
-/// give it back by [`Frames::free`] or [`Frames::detach`].
-#[derive(PartialEq, Eq)]
-#[must_use = "a dropped block is lost"]
-pub struct Block {
-    index: u32,
-    order: u8,
-    pa: PhysAddr,
-}
-
-impl Block {
-    /// Its first byte.
-    pub fn start(&self) -> PhysAddr {
-        self.pa
-    }
-
-    /// log2 of its length in frames.
-    pub fn order(&self) -> u8 {
-        self.order
-    }
-
-    /// Its length in bytes.
-    pub fn bytes(&self) -> u64 {
-        FRAME_BYTES << self.order
-    }
-}
-
-impl fmt::Debug for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({} + {:#x})", self.pa, self.bytes())
-    }
-}
-
-/// How many frames have which use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Footprint {
-    /// In the allocator.
-    pub free: u64,
-    /// The hypervisor's private data.
-    pub private: u64,
-    /// Translation tables.
-    pub table: u64,
-    /// Guests' RAM.
-    pub guest: u64,
-    /// Queues and stream tables.
-    pub dma: u64,
-    /// Detached, waiting for a proof (leaked ones included).
-    pub detached: u64,
-    /// Lost for good.
-    pub quarantined: u64,
-    /// Of the detached: dropped without a proof.
-    pub leaked: u64,
-}
-
 struct Inner {
     buddy: FrameAllocator<ORDERS>,
     /// Free single frames, last in first out, linked through their tags: giving
@@ -127,6 +52,8 @@ pub struct Frames {
     tags: &'static [AtomicU64],
     inner: Mutex<Inner>,
     counts: [AtomicU64; Use::COUNT],
+    /// Of the free frames: set aside for the holders of reserves.
+    reserved: AtomicU64,
     ledger: Arc<Ledger>,
 }
 
@@ -199,6 +126,7 @@ impl Frames {
             tags,
             inner: Mutex::new(Rank::Frames, Inner { buddy, singles: NIL }),
             counts: [const { AtomicU64::new(0) }; Use::COUNT],
+            reserved: AtomicU64::new(0),
             ledger: Arc::new(Ledger::new()),
         };
         frames.counts[Use::Free as usize].store(free, Ordering::Relaxed);
@@ -216,15 +144,24 @@ impl Frames {
     /// 2^order frames with undefined contents.
     ///
     /// # Errors
-    /// [`FrameError::OutOfMemory`].
+    /// [`FrameError::OutOfMemory`], also where what is free is set aside for others.
     pub fn alloc(&self, order: u8, of: Use, owner: Owner) -> Result<Block, FrameError> {
+        self.take(order, of, owner, false)
+    }
+
+    /// The same for the holder of a reserve; `set_aside`: the frames are its own.
+    fn take(&self, order: u8, of: Use, owner: Owner, set_aside: bool) -> Result<Block, FrameError> {
         let out = FrameError::OutOfMemory { order };
         if usize::from(order) >= ORDERS {
             return Err(out);
         }
+        let length = 1 << order;
         let index = {
             let mut inner = self.inner.lock();
-            match self.pop_single(&mut inner, order) {
+            if !set_aside && self.available() < length {
+                return Err(out);
+            }
+            let index = match self.pop_single(&mut inner, order) {
                 Some(index) => index,
                 None => {
                     let mut found = inner.buddy.alloc(1 << order);
@@ -236,12 +173,57 @@ impl Frames {
                     let number = found.ok_or(out)? as u64;
                     u32::try_from(number - self.first).map_err(|_| out)?
                 }
+            };
+            // Under the lock: who asks next must see it.
+            self.count(Use::Free, of, length);
+            if set_aside {
+                self.reserved.fetch_sub(length, Ordering::Relaxed);
             }
+            index
         };
         self.retag(index, order, Tag::new(of, owner, false, 0));
-        self.count(Use::Free, of, 1 << order);
         let pa = PhysAddr::new((self.first + u64::from(index)) << FRAME_SHIFT);
         Ok(Block { index, order, pa })
+    }
+
+    /// Frames that are free and not set aside.
+    pub fn available(&self) -> u64 {
+        let free = self.counts[Use::Free as usize].load(Ordering::Relaxed);
+        free.saturating_sub(self.reserved.load(Ordering::Relaxed))
+    }
+
+    /// Sets `count` available frames aside.
+    pub(crate) fn set_aside(&self, wanted: u64) -> Result<(), FrameError> {
+        let _inner = self.inner.lock();
+        let available = self.available();
+        if wanted > available {
+            return Err(FrameError::TooFew { wanted, available });
+        }
+        self.count_set_aside(wanted);
+        Ok(())
+    }
+
+    /// Sets `count` frames aside that are free, or will be soon.
+    #[inline]
+    pub(crate) fn count_set_aside(&self, count: u64) {
+        self.reserved.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Ends a reserve of `count` frames.
+    pub(crate) fn set_free(&self, count: u64) {
+        self.reserved.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// 2^order zeroed frames of those that are set aside.
+    pub(crate) fn alloc_set_aside(
+        &self,
+        order: u8,
+        of: Use,
+        owner: Owner,
+    ) -> Result<Block, FrameError> {
+        let block = self.take(order, of, owner, true)?;
+        self.zero(&block);
+        Ok(block)
     }
 
     /// 2^order frames of zeroes, clean to the point of coherency.
@@ -343,6 +325,20 @@ impl Frames {
             inner.singles = freed.head;
         }
         Ok(())
+    }
+
+    /// Gives detached frames back against `proof`, or, without one that covers them, up for good.
+    /// Returns how many frames are lost.
+    pub fn release_or_quarantine(&self, detached: Detached, proof: Option<&Proof>) -> u64 {
+        let kept = match proof {
+            Some(proof) => self.release(detached, proof).err().map(|refused| refused.0),
+            None => Some(detached),
+        };
+        let lost = kept.as_ref().map_or(0, Detached::frames);
+        if let Some(kept) = kept {
+            self.quarantine(kept);
+        }
+        lost
     }
 
     /// [`detach_onto`](Self::detach_onto) for a block of one frame whose tag was

@@ -10,9 +10,14 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::space::Closed;
+
 /// At most this many agents, each a bit of an [`AgentSet`]: the CPUs, and two of each SMMU (one
 /// for its own tables, one for what it translates), so that 23 SMMUs have room.
 pub const MAX_AGENTS: usize = 1 + 2 * 23;
+
+// The highest bit of a set is no agent's.
+const _: () = assert!(MAX_AGENTS < 63);
 
 static NEXT_LEDGER: AtomicU32 = AtomicU32::new(1);
 
@@ -47,6 +52,9 @@ impl AgentSet {
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// What waits for its space to be closed: no agent has this bit, [`Closed`] alone.
+    pub(crate) const CLOSING: Self = Self(1 << 63);
 
     /// The bit of the agent with this number, which is below [`MAX_AGENTS`].
     #[inline]
@@ -189,6 +197,15 @@ impl Proof {
         }
         self.agents |= AgentSet::bit(part.agent);
         self.epoch = self.epoch.min(part.epoch);
+    }
+
+    /// Adds the word that nothing points at the roots of the space any more; of another space it
+    /// adds nothing.
+    #[inline]
+    pub fn close(&mut self, closed: &Closed) {
+        if closed.scope() == self.scope {
+            self.agents |= AgentSet::CLOSING.0;
+        }
     }
 
     /// What the proof is about.

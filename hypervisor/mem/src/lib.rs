@@ -5,6 +5,8 @@
 //! way back is [`Frames::release`], which takes a [`Detached`] and a [`Proof`]
 //! that every [`Agent`] which could hold a translation has forgotten it. A
 //! `Detached` that is dropped leaks its frames and counts them; it never frees.
+//! Whole address spaces end by closing their [`Space`] first: while an entry
+//! points at a root, no proof of invalidations is good enough for what it maps.
 //!
 //! ```
 //! use palisade_hal::PhysAddr;
@@ -33,27 +35,37 @@ extern crate std;
 
 #[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
 mod arena;
+mod block;
 mod copy;
 mod detached;
 mod dma;
+mod error;
+mod footprint;
 mod frames;
 mod heap;
 mod ledger;
 mod map;
+mod reserve;
 mod slot;
 mod sorted;
+mod space;
 mod table;
 mod tag;
 
 #[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
 pub use arena::Arena;
+pub use block::Block;
 pub use detached::{Detached, Unreleased};
 pub use dma::DmaBuffer;
-pub use frames::{Block, Footprint, FrameError, Frames, PhysRange};
+pub use error::FrameError;
+pub use footprint::Footprint;
+pub use frames::{Frames, PhysRange};
 pub use heap::Heap;
 pub use ledger::{Agent, AgentSet, MAX_AGENTS, Part, Proof, Scope, Ticket};
 pub use map::DirectMap;
+pub use reserve::Reserve;
 pub use slot::Slot;
 pub use sorted::SortedMap;
+pub use space::{Closed, Mapped, Space};
 pub use table::{FrameTables, Table, TableMemory, Words};
 pub use tag::{FRAME_BYTES, FRAME_SHIFT, Owner, Tag, Use};

@@ -7,12 +7,17 @@
 //! 4. A dropped `Detached` is leaked and counted, never reused.
 //! 5. Released memory is wiped.
 //! 6. Words and copies reach only frames of the stated use and owner.
+//! 7. What its tables still map, and their roots, wait for the closing of their space.
+//! 8. What is set aside is taken by its holder alone, and comes back to it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use palisade_hal::PhysAddr;
-use palisade_mem::{Arena, Footprint, FrameError, Frames, Owner, Proof, Scope, Use};
+use palisade_mem::{
+    Arena, Footprint, FrameError, FrameTables, Frames, Mapped, Owner, Proof, Reserve, Scope, Space,
+    TableMemory, Use,
+};
 
 const BASE: PhysAddr = PhysAddr::new(0x8000_0000);
 const VM: Owner = Owner::vm(3);
@@ -176,4 +181,122 @@ fn exhaustion_is_an_error_and_changes_nothing() {
     assert!(matches!(frames.alloc(12, Use::Guest, VM), Err(FrameError::OutOfMemory { order: 12 })));
     assert!(matches!(frames.alloc(255, Use::Guest, VM), Err(FrameError::OutOfMemory { .. })));
     assert_eq!(frames.footprint(), before);
+}
+
+#[test]
+fn what_is_mapped_to_the_end_waits_for_the_closing_of_its_space() {
+    let arena = Arena::new(BASE, 256);
+    let frames = frames(&arena);
+    let cpus = frames.register_agent("cpus").unwrap();
+    let before = frames.footprint();
+    let (space, other) = (Space::open(), Space::open());
+    let scope = space.scope();
+    assert_ne!(scope, other.scope());
+    let tables = FrameTables::in_space(frames.clone(), VM, &space, cpus.set());
+    let root = tables.alloc::<[AtomicU64; 512]>(2).unwrap();
+    let lower = tables.alloc::<[AtomicU64; 512]>(1).unwrap();
+    for at in [root, lower] {
+        tables.table::<[AtomicU64; 512]>(at).unwrap().expose();
+    }
+    let mut ram = Mapped::new(frames.clone(), scope);
+    for order in [0, 2] {
+        ram.push(frames.alloc_zeroed(order, Use::Guest, VM).unwrap()).unwrap();
+    }
+    assert_eq!(frames.footprint().guest, 5);
+
+    let proof = || Proof::new(scope).with(cpus.begin(scope).complete());
+    // A table that was unlinked from a tree that lives on needs no closing.
+    let mut unlinked = None;
+    tables.retire(lower, &mut unlinked);
+    frames.release(unlinked.unwrap(), &proof()).unwrap();
+
+    let ram = ram.detach(cpus.set()).unwrap();
+    let mut roots = None;
+    tables.retire_root(root, &mut roots);
+    let ram = frames.release(ram, &proof()).expect_err("the space is open").0;
+    let mut wrong = proof();
+    wrong.close(&other.close());
+    let ram = frames.release(ram, &wrong).expect_err("another space was closed").0;
+    let roots = frames.release(roots.unwrap(), &wrong).expect_err("roots too").0;
+    let closed = space.close();
+    let mut nobody = Proof::new(scope);
+    nobody.close(&closed);
+    let ram = frames.release(ram, &nobody).expect_err("no agent's word").0;
+    let mut good = proof();
+    good.close(&closed);
+    assert_eq!(frames.release_or_quarantine(ram, Some(&good)), 0);
+    assert_eq!(frames.release_or_quarantine(roots, Some(&good)), 0);
+    assert_eq!(frames.footprint(), before);
+}
+
+#[test]
+fn what_cannot_be_released_is_quarantined_and_counted() {
+    let arena = Arena::new(BASE, 64);
+    let frames = frames(&arena);
+    let agent = frames.register_agent("smmu").unwrap();
+    let scope = Scope::new(1);
+    let take = |order| {
+        let block = frames.alloc(order, Use::Guest, VM).unwrap();
+        frames.detach(block, scope, agent.set())
+    };
+    assert_eq!(frames.release_or_quarantine(take(1), None), 2);
+    let late = agent.begin(scope);
+    assert_eq!(
+        frames.release_or_quarantine(take(2), Some(&Proof::new(scope).with(late.complete()))),
+        4
+    );
+    assert_eq!(frames.footprint().quarantined, 6);
+    let proof = |list| {
+        let proof = Proof::new(scope).with(agent.begin(scope).complete());
+        frames.release_or_quarantine(list, Some(&proof))
+    };
+    assert_eq!(proof(take(3)), 0);
+    let footprint = frames.footprint();
+    assert_eq!((footprint.quarantined, footprint.detached, footprint.leaked), (6, 0, 0));
+}
+
+#[test]
+fn what_is_set_aside_is_its_holders_alone() {
+    let arena = Arena::new(BASE, 64);
+    let frames = frames(&arena);
+    let free = frames.available();
+    let reserve = Reserve::new(frames.clone());
+    let refused = FrameError::TooFew { wanted: free + 1, available: free };
+    assert_eq!(reserve.grow(free + 1), Err(refused));
+    reserve.grow(4).unwrap();
+    reserve.grow(2).unwrap();
+    assert_eq!((reserve.left(), frames.available()), (6, free - 6));
+    assert_eq!(frames.footprint().free, free, "free all the same");
+    // All the rest is used up by others, also in blocks.
+    let take = |_| frames.alloc(0, Use::Private, Owner::HYPERVISOR).ok();
+    let mut rest: Vec<_> = (0..).map_while(take).collect();
+    assert_eq!(rest.len() as u64, free - 6);
+    assert_eq!(frames.alloc(1, Use::Guest, VM), Err(FrameError::OutOfMemory { order: 1 }));
+
+    let agent = frames.register_agent("cpus").unwrap();
+    let scope = Scope::new(1);
+    let shared = Arc::new(reserve);
+    let tables = FrameTables::new(frames.clone(), VM, scope, agent.set());
+    let tables = tables.from_reserve(shared.clone());
+    type T = [AtomicU64; 512];
+    let table = || tables.alloc::<T>(1);
+    let all: Vec<_> = (0..6).map(|_| table().unwrap()).collect();
+    assert_eq!((table(), shared.left()), (None, 0), "used up");
+    // Back by every way: never linked, unlinked one by one, unlinked in a row.
+    tables.discard(all[0]);
+    let mut list = None;
+    for &at in &all[1..] {
+        tables.table::<T>(at).unwrap().expose();
+    }
+    tables.retire(all[1], &mut list);
+    assert_eq!(tables.retire_full::<T>(4, 0, |nth| all[2 + nth], |_| {}, &mut list), 4);
+    assert_eq!(shared.left(), 6);
+    let proof = Proof::new(scope).with(agent.begin(scope).complete());
+    frames.release(list.unwrap(), &proof).unwrap();
+    assert_eq!(frames.available(), 0, "they are free again, and set aside");
+    assert!(table().is_some());
+    drop((tables, shared));
+    assert_eq!(frames.available(), 5, "set free with their holder");
+    rest.extend((0..5).map(|_| frames.alloc(0, Use::Private, VM).unwrap()));
+    rest.into_iter().for_each(|block| frames.free(block).unwrap());
 }

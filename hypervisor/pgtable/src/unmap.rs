@@ -429,7 +429,7 @@ impl<F: Format, M: TableMemory> Space<F, M> {
                 }
             }
         }
-        self.memory.retire(self.root, &mut gather.tables);
+        self.memory.retire_root(self.root, &mut gather.tables);
         gather.add_everything();
     }
 }

@@ -13,6 +13,9 @@ static FORMATS: Registry<FrameTables> = Registry::new();
 /// Families of formats that an image registers.
 pub(crate) type Families = &'static [&'static [FormatFns<FrameTables>]];
 
+/// The address space of the self-tests' tables, which nothing is ever pointed at.
+const SCOPE: Scope = Scope::new(1);
+
 /// What the shipped image's instances use: stage 2 with 4 KiB pages.
 pub(crate) const SHIPPED: Families = &[&STAGE2_4K];
 /// Every format there is.
@@ -55,17 +58,14 @@ pub(crate) fn register(
     families: Families,
     frames: &Arc<Frames>,
     cpus: &Agent,
-    scope: Scope,
 ) -> Result<(), RegisterError> {
-    let memory = FrameTables::new(frames.clone(), Owner::HYPERVISOR, scope, cpus.set());
+    let memory = FrameTables::new(frames.clone(), Owner::HYPERVISOR, SCOPE, cpus.set());
     let release = |flushed: Flushed| {
-        if let Some(tables) = flushed.tables
-            && let Err(kept) = frames.release(tables, &flushed.proof)
-        {
-            frames.quarantine(kept.0);
+        if let Some(tables) = flushed.tables {
+            frames.release_or_quarantine(tables, Some(&flushed.proof));
         }
     };
-    let tlb = Cpus { agent: cpus, scope };
+    let tlb = Cpus { agent: cpus, scope: SCOPE };
     let test = SelfTest { memory: &memory, tlb: &tlb, release: &release };
     families.iter().try_for_each(|family| FORMATS.register_family(family, &test))
 }

@@ -9,9 +9,10 @@ mod target {
     /// All that the hypervisor's own data structures may ever take, in bytes.
     /// Tables, queues and guests' RAM come from frames instead.
     ///
-    /// What guests make it take is bounded by their quotas: 1,024 LPIs, 1,024 bindings, 128
-    /// address spaces and 256 stalls each, less than 300 KiB. Eight VMs thus stay below a third
-    /// of it, which leaves room for blocks of powers of two and for vectors that grow.
+    /// What guests make it take is bounded by their quotas: 1,024 LPIs, 1,024 bindings, 2,048
+    /// entries of context tables, 128 address spaces and 256 stalls each, less than 450 KiB.
+    /// Eight VMs thus stay below half of it, which leaves room for blocks of powers of two and for
+    /// vectors that grow.
     const BYTES: usize = 8 << 20;
 
     #[repr(C, align(4096))]

@@ -83,7 +83,7 @@ fn run(context: &Context, tree: Option<&'static [u8]>, families: Families) -> Re
     let cpus = Arc::new(frames.register_agent("CPUs")?);
     // 8 bits of VMID: what every core has.
     let iommus = Arc::new(Iommus::new(palisade_bundle::MAX_VMS as u16, 8));
-    formats::register(families, &frames, &cpus, iommus.scope())?;
+    formats::register(families, &frames, &cpus)?;
     smmus::bring_up(board, context.machine, &frames, &iommus);
     let devices = pcie::enumerate(board, context.machine);
     pcie::announce(&devices, &iommus);

@@ -66,7 +66,7 @@ pub(crate) fn build(
     index: usize,
     cores: Vec<usize>,
 ) -> Result<BuiltVm, BuildError> {
-    let free = machine.frames.footprint().free.saturating_mul(FRAME_BYTES);
+    let free = machine.frames.available().saturating_mul(FRAME_BYTES);
     if manifest.memory > free {
         return Err(BuildError::TooLarge { wanted: manifest.memory >> 20, free: free >> 20 });
     }

@@ -314,6 +314,32 @@ fn registration_and_assignment_work_with_a_second_instance_of_another_kind() {
 }
 
 #[test]
+fn a_domain_closes_once_and_only_clean() {
+    let house = House::new();
+    let domain = house.domain();
+    let group = house.assign(1, &domain);
+    assert_eq!(domain.close().err(), Some(Error::Domain), "a group is attached");
+    house.iommus.detach(&group).unwrap();
+    let closed = domain.close().unwrap();
+    assert_eq!(closed.scope(), domain.scope());
+    assert_eq!(domain.close().err(), Some(Error::Domain), "once");
+    house.iommus.release(&group, Idle::Reset).unwrap();
+    let refused = house.iommus.assign(&group, &domain, StreamPolicy::default());
+    assert_eq!(refused, Err(Error::Domain), "nothing enters what is closed");
+    house.iommus.retire(&domain, |_| true).unwrap();
+    assert_eq!(house.iommus.footprint().vmids, 0);
+
+    let domain = house.domain();
+    let group = house.assign(1, &domain);
+    house.driver.fail_after(0, DriverError::Timeout(StreamId::new(0x10)));
+    house.iommus.detach(&group).unwrap_err();
+    assert_eq!(domain.close().err(), Some(Error::Unclean { phandle: 1 }));
+    assert_eq!(domain.close().err(), Some(Error::Domain), "never");
+    house.iommus.retire(&domain, |_| true).unwrap();
+    assert_eq!(house.iommus.footprint().vmids_lost, 1);
+}
+
+#[test]
 fn a_flush_reaches_the_iommu_and_its_devices_in_one_batch() {
     let house = House::new();
     let domain = house.domain();

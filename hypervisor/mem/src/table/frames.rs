@@ -8,7 +8,7 @@ use palisade_hal::PhysAddr;
 use super::seam::{TableMemory, one_by_one};
 use super::words::{Table, Words};
 use crate::tag::FRAME_SHIFT;
-use crate::{AgentSet, Detached, Frames, Owner, Scope, Tag, Use};
+use crate::{AgentSet, Detached, Frames, Owner, Reserve, Scope, Space, Tag, Use};
 
 /// The tables of one address space, taken from the machine's frames.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct FrameTables {
     agents: AgentSet,
     /// What the tags of its tables say.
     identity: u64,
+    /// What a root waits for besides the agents.
+    closing: Option<AgentSet>,
+    /// Where they are taken from; without one, from what is free.
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl FrameTables {
@@ -26,7 +30,21 @@ impl FrameTables {
     /// tables, through the address space `scope`.
     pub fn new(frames: Arc<Frames>, owner: Owner, scope: Scope, agents: AgentSet) -> Self {
         let identity = Tag::identity(Use::Table, owner) | 1 << Tag::CLASS_SHIFT;
-        Self { frames, owner, scope, agents, identity }
+        Self { frames, owner, scope, agents, identity, closing: None, reserve: None }
+    }
+
+    /// The same for a space that walkers are pointed at: its roots, and whatever is retired with
+    /// them, come back only after the space was closed.
+    pub fn in_space(frames: Arc<Frames>, owner: Owner, space: &Space, agents: AgentSet) -> Self {
+        let closing = Some(AgentSet::CLOSING);
+        Self { closing, ..Self::new(frames, owner, space.scope(), agents) }
+    }
+
+    /// The same memory, every table of which is taken from `reserve`, and goes back to it.
+    #[must_use]
+    pub fn from_reserve(mut self, reserve: Arc<Reserve>) -> Self {
+        self.reserve = Some(reserve);
+        self
     }
 
     /// The frames beneath.
@@ -46,6 +64,14 @@ impl FrameTables {
         }
     }
 
+    /// `count` frames of tables were taken from the tree.
+    #[inline]
+    fn put_back(&self, count: u64) {
+        if let Some(reserve) = &self.reserve {
+            reserve.put_back(count);
+        }
+    }
+
     #[inline(always)]
     fn identity<W: Words>(&self) -> u64 {
         // The commonest size is in it already.
@@ -60,7 +86,11 @@ impl TableMemory for FrameTables {
             return None;
         }
         let order = frames.trailing_zeros() as u8;
-        let block = self.frames.alloc_zeroed(order, Use::Table, self.owner).ok()?;
+        let block = match &self.reserve {
+            Some(reserve) => reserve.alloc_zeroed(order, Use::Table, self.owner),
+            None => self.frames.alloc_zeroed(order, Use::Table, self.owner),
+        };
+        let block = block.ok()?;
         for nth in 0..count as u64 {
             let at = PhysAddr::new(block.start().get() + nth * W::BYTES);
             if let Some(tag) = self.frames.tag_word(at) {
@@ -72,8 +102,11 @@ impl TableMemory for FrameTables {
 
     fn discard(&self, block: PhysAddr) {
         if let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) {
+            let frames = 1 << block.order();
             // A block that was linked after all is lost rather than reused.
-            let _refused = self.frames.free(block);
+            if self.frames.free(block).is_ok() {
+                self.put_back(frames);
+            }
         }
     }
 
@@ -108,6 +141,7 @@ impl TableMemory for FrameTables {
         if list.frames() == 0 {
             *into = None;
         }
+        self.put_back(done as u64);
         done
     }
 
@@ -119,10 +153,20 @@ impl TableMemory for FrameTables {
         };
         let list = self.list(into);
         if self.frames.detach_single(list, block, tag) {
+            self.put_back(1);
             return;
         }
         if let Some(block) = self.frames.reclaim(block, Use::Table, self.owner) {
+            let frames = 1 << block.order();
             self.frames.detach_onto(list, block);
+            self.put_back(frames);
+        }
+    }
+
+    fn retire_root(&self, root: PhysAddr, into: &mut Option<Detached>) {
+        self.retire(root, into);
+        if let (Some(closing), Some(list)) = (self.closing, into) {
+            list.agents = list.agents.with(closing);
         }
     }
 }

@@ -26,6 +26,11 @@ pub trait TableMemory: Send + Sync {
     /// `None` for it; its words stay as they are until the release.
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>);
 
+    /// The same for the root of a tree, which is unlinked by whoever points walkers at it.
+    fn retire_root(&self, root: PhysAddr, into: &mut Option<Detached>) {
+        self.retire(root, into);
+    }
+
     /// The same for up to `count` linked tables, for as long as `at(nth)` is one in which
     /// exactly `live` entries are in use: `unlink(nth)`, then retire it. Answers how many.
     #[inline(always)]
@@ -77,6 +82,10 @@ impl<M: TableMemory + ?Sized> TableMemory for &M {
     #[inline]
     fn retire(&self, block: PhysAddr, into: &mut Option<Detached>) {
         (**self).retire(block, into);
+    }
+    #[inline]
+    fn retire_root(&self, root: PhysAddr, into: &mut Option<Detached>) {
+        (**self).retire_root(root, into);
     }
     #[inline(always)]
     fn retire_full<W: Words>(

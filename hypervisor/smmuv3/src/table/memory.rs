@@ -161,12 +161,11 @@ impl Table {
         match forget() {
             Ok(()) => {
                 let proof = Proof::new(scope).with(ticket.complete());
-                // A refused release hands the frames back and drops them: lost and counted.
-                let _ = frames.release(detached, &proof);
+                frames.release_or_quarantine(detached, Some(&proof));
                 Ok(())
             }
             Err(error) => {
-                frames.quarantine(detached);
+                frames.release_or_quarantine(detached, None);
                 Err(error)
             }
         }

@@ -13,6 +13,9 @@ pub enum MemoryError {
     /// The machine has too little, known before anything is taken.
     #[error("{0:#x} bytes are more than the {1:#x} that are free")]
     TooLittle(u64, u64),
+    /// The machine has too little for the tables that the VM may come to need.
+    #[error("no memory for the VM's tables: {0}")]
+    NoTables(FrameError),
     /// The range is empty, misaligned to 4 KiB, or leaves the IPA space.
     #[error("{0} + {1:#x} is no range of whole pages in the IPA space")]
     BadRange(Ipa, u64),

@@ -5,12 +5,18 @@ use core::cell::Cell;
 use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
 use palisade_iommu::{Domain, Iommus, Owner as IommuOwner};
-use palisade_mem::{Agent, Block, FRAME_SHIFT, FrameTables, Frames, Owner, Scope, Use};
-use palisade_pgtable::{Config, Flushed, Gather, PageTable, Prot, Registry, SplitPolicy};
+use palisade_mem::{
+    Agent, Block, Closed, FRAME_SHIFT, FrameError, FrameTables, Frames, Mapped, Owner, Reserve,
+    Space, Use,
+};
+use palisade_pgtable::{
+    Config, Flushed, Gather, PageTable, Prot, Registry, SplitPolicy, Unflushed,
+};
 
 use super::{
     error::MemoryError,
     map::{Kind, MemoryMap, PAGE, Region},
+    quota,
     tlb::{Unused, VmTlb},
 };
 use crate::layout;
@@ -43,7 +49,7 @@ pub enum TornDown {
 
 pub(super) struct Inner {
     pub map: MemoryMap,
-    ram: Vec<Block>,
+    ram: Mapped,
     cpu: Box<dyn PageTable>,
     pub dma: Box<dyn PageTable>,
     /// Some RAM was given up and is in neither view.
@@ -57,6 +63,8 @@ pub struct GuestMemory {
     cpus: Arc<Agent>,
     iommus: Arc<Iommus>,
     domain: Arc<Domain>,
+    /// What its tables are taken from.
+    reserve: Arc<Reserve>,
     root: PhysAddr,
     vtcr: u64,
     inner: Mutex<Option<Inner>>,
@@ -76,9 +84,14 @@ impl GuestMemory {
         shape: Shape,
         formats: &'static Registry<FrameTables>,
     ) -> Result<Arc<Self>, MemoryError> {
-        let scope = iommus.scope();
+        let space = Space::open();
         let vm = Owner::vm(owner.index());
-        let memory = || FrameTables::new(frames.clone(), vm, scope, cpus.set());
+        let reserve = Arc::new(Reserve::new(frames.clone()));
+        reserve.grow(quota::DEVICES).map_err(MemoryError::NoTables)?;
+        let memory = || {
+            let tables = FrameTables::in_space(frames.clone(), vm, &space, cpus.set());
+            tables.from_reserve(reserve.clone())
+        };
         let mut cpu_config = Config::cpu_stage2(layout::IPA_BITS, shape.pa_bits, shape.vmid16);
         let mut dma_config =
             Config::iommu_stage2(layout::IPA_BITS, shape.dma_bits, shape.dma_coherent);
@@ -89,34 +102,32 @@ impl GuestMemory {
         let dma = match formats.alloc(&dma_config, memory()) {
             Ok(dma) => dma,
             Err(error) => {
-                forget_unused(&frames, &cpus, scope, cpu);
+                forget_unused(&frames, &cpus, &space.close(), [cpu]);
                 return Err(error.into());
             }
         };
         let roots = (cpu.registers().stage2().copied(), dma.registers().stage2().copied());
-        let domain = match roots {
-            (Some(_), Some(regs)) => {
-                iommus.paging_domain_in(owner, scope, regs.vttbr_baddr, regs.packed())
-            }
-            _ => Err(palisade_iommu::Error::Domain),
+        let (Some(regs), Some(dma_regs)) = roots else {
+            forget_unused(&frames, &cpus, &space.close(), [cpu, dma]);
+            return Err(palisade_iommu::Error::Domain.into());
         };
-        let (domain, regs) = match (domain, roots.0) {
-            (Ok(domain), Some(regs)) => (domain, regs),
-            (result, _) => {
-                forget_unused(&frames, &cpus, scope, cpu);
-                forget_unused(&frames, &cpus, scope, dma);
-                return Err(MemoryError::Iommu(
-                    result.err().unwrap_or(palisade_iommu::Error::Domain),
-                ));
+        let (root, control) = (dma_regs.vttbr_baddr, dma_regs.packed());
+        let domain = match iommus.paging_domain_in(owner, space, root, control) {
+            Ok(domain) => domain,
+            Err((error, space)) => {
+                forget_unused(&frames, &cpus, &space.close(), [cpu, dma]);
+                return Err(error.into());
             }
         };
-        let inner = Inner { map: MemoryMap::default(), ram: Vec::new(), cpu, dma, holes: false };
+        let ram = Mapped::new(frames.clone(), domain.scope());
+        let inner = Inner { map: MemoryMap::default(), ram, cpu, dma, holes: false };
         Ok(Arc::new(Self {
             frames,
             owner: vm,
             cpus,
             iommus,
             domain,
+            reserve,
             root: regs.vttbr_baddr,
             vtcr: regs.vtcr,
             inner: Mutex::new(Rank::VmMap, Some(inner)),
@@ -158,19 +169,25 @@ impl GuestMemory {
         for &(start, length) in readonly {
             MemoryMap::check(start, length, layout::IPA_BITS)?;
         }
+        let mut guard = self.inner.lock();
+        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
         // Before gigabytes are zeroed for nothing.
-        let free = self.frames.footprint().free << FRAME_SHIFT;
+        let tables = quota::of_ram(bytes);
+        let free = self.frames.available().saturating_sub(tables) << FRAME_SHIFT;
         if bytes > free {
             return Err(MemoryError::TooLittle(bytes, free));
         }
-        let mut guard = self.inner.lock();
-        let inner = guard.as_mut().ok_or(MemoryError::Gone)?;
+        self.reserve.grow(tables).map_err(MemoryError::NoTables)?;
         let (mut at, end) = (ipa.get(), ipa.get() + bytes);
         while at < end {
             let block = self.largest(at, end - at)?;
             let (pa, length) = (block.start(), block.bytes());
-            self.frames.expose(&block);
-            inner.ram.push(block);
+            if let Err(block) = inner.ram.push(block) {
+                // Nobody was told of it.
+                let _ = self.frames.free(block);
+                let order = MAX_ORDER;
+                return Err(MemoryError::NoRam(Ipa::new(at), FrameError::OutOfMemory { order }));
+            }
             let mut from = at;
             while from < at + length {
                 let (kind, until) = kind_at(from, at + length, readonly);
@@ -362,46 +379,34 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Takes everything apart: no vCPU runs, and every device is detached from the domain.
+    /// Takes everything apart. No vCPU runs any more. Its domain is closed first: where a device
+    /// is attached still, or a detach was not confirmed, nothing is released.
     pub fn tear_down(&self) -> TornDown {
         let Some(inner) = self.inner.lock().take() else { return TornDown::Released };
         let Inner { ram, cpu, dma, .. } = inner;
-        let scope = self.domain.scope();
-        // Those that may still hold a translation; detaching a device made its IOMMU forget.
-        let agents = match self.domain.agents() {
-            Some(iommus) => self.cpus.set().with(iommus),
-            None => self.cpus.set(),
-        };
-        let mut blocks = ram.into_iter();
-        let mut detached = blocks.next().map(|first| self.frames.detach(first, scope, agents));
-        if let Some(list) = &mut detached {
-            blocks.for_each(|block| self.frames.detach_onto(list, block));
+        let index = self.owner.vm_index().unwrap_or(u16::MAX);
+        let closed = self.domain.close();
+        if let Err(error) = &closed {
+            log::error!("VM {index}: its memory is quarantined: {error}");
         }
+        // Closed, no IOMMU holds anything of it: detaching a device made its IOMMU forget.
+        let ram = ram.detach(self.cpus.set());
         let tlb = self.tlb();
         let mut gather = Gather::new(&tlb);
         cpu.free(&mut gather);
         dma.free(&mut gather);
-        let (tables, proof) = match gather.finish() {
+        let (tables, mut proof) = match gather.finish() {
             Ok(Some(flushed)) => (flushed.tables, Some(flushed.proof)),
             Ok(None) => (None, None),
             Err(unflushed) => (unflushed.tables, None),
         };
-        let mut lost = 0;
-        for list in [detached, tables].into_iter().flatten() {
-            let frames = list.frames();
-            let kept = match &proof {
-                Some(proof) => self.frames.release(list, proof).err().map(|refused| refused.0),
-                None => Some(list),
-            };
-            if let Some(kept) = kept {
-                lost += frames;
-                self.frames.quarantine(kept);
-            }
+        if let (Some(proof), Ok(closed)) = (&mut proof, &closed) {
+            proof.close(closed);
         }
+        let lists = [ram, tables].into_iter().flatten();
+        let lost = lists.map(|list| self.frames.release_or_quarantine(list, proof.as_ref())).sum();
         // Still attached somewhere: the VMID stays taken.
-        let retired = self.iommus.retire(&self.domain, |_| proof.is_some());
-        if let Err(error) = retired {
-            let index = self.owner.vm_index().unwrap_or(u16::MAX);
+        if let Err(error) = self.iommus.retire(&self.domain, |_| proof.is_some()) {
             log::error!("VM {index}: its domain stays: {error}");
         }
         match lost {
@@ -427,23 +432,15 @@ impl GuestMemory {
 
     /// Finishes a gather; tables go back against its proof, or into quarantine.
     pub(super) fn finish(&self, gather: Gather<'_>) -> Result<(), MemoryError> {
-        match gather.finish() {
-            Ok(Some(flushed)) => {
-                if let Some(tables) = flushed.tables
-                    && let Err(kept) = self.frames.release(tables, &flushed.proof)
-                {
-                    self.frames.quarantine(kept.0);
-                }
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(unflushed) => {
-                if let Some(tables) = unflushed.tables {
-                    self.frames.quarantine(tables);
-                }
-                Err(unflushed.error.into())
-            }
+        let (tables, proof) = match gather.finish() {
+            Ok(Some(Flushed { tables, proof })) => (tables, Ok(Some(proof))),
+            Ok(None) => (None, Ok(None)),
+            Err(Unflushed { tables, error }) => (tables, Err(error)),
+        };
+        if let Some(tables) = tables {
+            self.frames.release_or_quarantine(tables, proof.as_ref().ok().and_then(Option::as_ref));
         }
+        Ok(proof.map(drop)?)
     }
 }
 
@@ -499,14 +496,18 @@ fn kind_at(from: u64, end: u64, readonly: &[(Ipa, u64)]) -> (Kind, u64) {
     (Kind::Ram, until)
 }
 
-/// Gives a table back that no walker was ever told of.
-fn forget_unused(frames: &Frames, cpus: &Agent, scope: Scope, table: Box<dyn PageTable>) {
-    let tlb = Unused { cpus, scope };
+/// Gives tables back that no walker was ever told of.
+fn forget_unused<const N: usize>(
+    frames: &Frames,
+    cpus: &Agent,
+    closed: &Closed,
+    tables: [Box<dyn PageTable>; N],
+) {
+    let tlb = Unused { cpus, scope: closed.scope() };
     let mut gather = Gather::new(&tlb);
-    table.free(&mut gather);
-    if let Ok(Some(Flushed { proof, tables: Some(tables) })) = gather.finish()
-        && let Err(kept) = frames.release(tables, &proof)
-    {
-        frames.quarantine(kept.0);
+    tables.into_iter().for_each(|table| table.free(&mut gather));
+    if let Ok(Some(Flushed { mut proof, tables: Some(tables) })) = gather.finish() {
+        proof.close(closed);
+        frames.release_or_quarantine(tables, Some(&proof));
     }
 }

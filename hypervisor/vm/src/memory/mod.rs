@@ -9,6 +9,7 @@
 mod error;
 mod guest;
 mod map;
+mod quota;
 mod seams;
 #[cfg(test)]
 mod tests;

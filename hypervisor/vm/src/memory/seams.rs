@@ -1,7 +1,7 @@
 //! What other rooms ask of a VM's memory.
 use palisade_hal::{Iova, Ipa, PhysAddr};
 use palisade_iommu::{ContextView, DriverError};
-use palisade_pgtable::{Gather, Prot};
+use palisade_pgtable::{Error as TableError, Gather, Prot};
 
 use super::{
     error::MemoryError,
@@ -55,7 +55,7 @@ impl From<MemoryError> for Kept {
     fn from(error: MemoryError) -> Self {
         match error {
             MemoryError::NotMapped(ipa) | MemoryError::BadRange(ipa, _) => OutsideRam(ipa).into(),
-            MemoryError::Tlb(_) => Self::Hardware,
+            MemoryError::Tlb(_) | MemoryError::Table(TableError::Tlb(_)) => Self::Hardware,
             _ => Self::NoMemory,
         }
     }

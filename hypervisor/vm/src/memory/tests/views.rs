@@ -3,50 +3,17 @@
 //! 1. Both views are built from one map; the DMA view has nothing but RAM and the doorbell.
 //! 2. What is given up is in neither view, after an invalidation of both.
 //! 3. Torn down, every frame is back; without a proof, none of them.
-use alloc::{boxed::Box, sync::Arc};
-
 use palisade_hal::{Ipa, PhysAddr};
-use palisade_iommu::{ContextView, Iommus};
-use palisade_mem::{Agent, Arena, FrameTables, Frames};
-use palisade_pgtable::{Registry, STAGE2_4K};
+use palisade_iommu::ContextView;
 
-use super::*;
+use super::super::*;
+use super::machine::{MIB, Machine};
 use crate::hypercall::GuestRam;
-
-const MIB: u64 = 1 << 20;
-
-fn formats() -> &'static Registry<FrameTables> {
-    let registry = Box::leak(Box::new(Registry::new()));
-    registry.register(&STAGE2_4K[0]).unwrap();
-    registry
-}
-
-struct Machine {
-    _arena: Arena,
-    frames: Arc<Frames>,
-    cpus: Arc<Agent>,
-    iommus: Arc<Iommus>,
-}
-
-const SHAPE: Shape = Shape { pa_bits: 44, vmid16: true, dma_bits: 44, dma_coherent: true };
-
-fn machine() -> Machine {
-    let arena = Arena::new(PhysAddr::new(0x8000_0000), 8192);
-    let frames = Frames::new(arena.map(), &[arena.range()]).unwrap();
-    let cpus = Arc::new(frames.register_agent("cpus").unwrap());
-    Machine { _arena: arena, frames, cpus, iommus: Arc::new(Iommus::new(4, 16)) }
-}
-
-fn memory(m: &Machine) -> Arc<GuestMemory> {
-    let owner = m.iommus.owners().open(1).unwrap();
-    GuestMemory::new(m.frames.clone(), m.cpus.clone(), m.iommus.clone(), owner, SHAPE, formats())
-        .unwrap()
-}
 
 #[test]
 fn ram_is_zeroed_copied_and_bounded() {
-    let m = machine();
-    let memory = memory(&m);
+    let m = Machine::new();
+    let memory = m.memory();
     let base = Ipa::new(0x4000_0000);
     memory.add_ram(base, 8 * MIB, &[(Ipa::new(0x4010_0000), 0x1000)]).unwrap();
     let mut word = [1; 8];
@@ -68,10 +35,10 @@ fn ram_is_zeroed_copied_and_bounded() {
 
 #[test]
 fn everything_comes_back() {
-    let m = machine();
+    let m = Machine::new();
     let before = m.frames.footprint();
     for _ in 0..3 {
-        let memory = memory(&m);
+        let memory = m.memory();
         memory.add_ram(Ipa::new(0x4000_0000), 6 * MIB, &[]).unwrap();
         memory.map_device(Ipa::new(0x1000_0000), PhysAddr::new(0x1000_0000), 0x4000).unwrap();
         memory.map_doorbell(Ipa::new(0x0809_0000), PhysAddr::new(0x0809_0000)).unwrap();
@@ -90,8 +57,8 @@ fn everything_comes_back() {
 
 #[test]
 fn what_is_given_up_is_in_neither_view() {
-    let m = machine();
-    let memory = memory(&m);
+    let m = Machine::new();
+    let memory = m.memory();
     memory.add_ram(Ipa::new(0x4000_0000), 2 * MIB, &[]).unwrap();
     let err = memory.give_up(Ipa::new(0x401f_f000), 0x2000);
     assert_eq!(err, Err(MemoryError::NotMapped(Ipa::new(0x4020_0000))));
@@ -111,9 +78,9 @@ fn what_is_given_up_is_in_neither_view() {
 
 #[test]
 fn too_much_memory_is_refused_and_all_comes_back() {
-    let m = machine();
+    let m = Machine::new();
     let before = m.frames.footprint();
-    let memory = memory(&m);
+    let memory = m.memory();
     let error = memory.add_ram(Ipa::new(0x4000_0000), 1 << 30, &[]).unwrap_err();
     assert!(matches!(error, MemoryError::TooLittle(..)));
     assert_eq!(memory.tear_down(), TornDown::Released);
@@ -126,8 +93,8 @@ fn too_much_memory_is_refused_and_all_comes_back() {
 
 #[test]
 fn devices_do_not_overlap_ram() {
-    let m = machine();
-    let memory = memory(&m);
+    let m = Machine::new();
+    let memory = m.memory();
     memory.add_ram(Ipa::new(0x4000_0000), 2 * MIB, &[]).unwrap();
     let at = Ipa::new(0x401f_f000);
     assert_eq!(memory.map_device(at, PhysAddr::new(0x1000), 0x2000), Err(MemoryError::Overlap(at)));
@@ -136,8 +103,8 @@ fn devices_do_not_overlap_ram() {
 
 #[test]
 fn context_tables_are_published_aligned_and_withdrawn() {
-    let m = machine();
-    let memory = memory(&m);
+    let m = Machine::new();
+    let memory = m.memory();
     memory.add_ram(Ipa::new(0x4000_0000), 2 * MIB, &[(Ipa::new(0x4000_1000), 0x1000)]).unwrap();
     let pa = PhysAddr::new(0x9000_0000);
     let first = memory.publish(pa, 0x1000, 0x1000).unwrap();
