@@ -399,6 +399,10 @@ fn a_second_vcpu_starts_runs_and_stops() {
         script(|context| hvc(context, 0xc400_0003, [1, 0x1000, 77]));
         script(|context| {
             assert_eq!(context.get(0) as i64, -9, "no memory there");
+            hvc(context, 0xc400_0003, [1, ENTRY + 0x102, 77])
+        });
+        script(|context| {
+            assert_eq!(context.get(0) as i64, -9, "no instruction there");
             hvc(context, 0xc400_0003, [2, ENTRY, 77])
         });
         script(|context| {
