@@ -53,6 +53,10 @@ fn order_of_registers() {
 fn values_of_registers() {
     let bare = bare(IdRegisters { idr0: QEMU.idr0 | 1 << 13, ..QEMU });
     let fake = bare.fake.clone();
+    // Firmware had messages sent somewhere.
+    for register in [0x68, 0xb0] {
+        fake.state().set(register, 0x4000_0000);
+    }
     let _smmu = Smmu::bring_up(bare.mmio(), &bare.frames, bare.clock(), options()).unwrap();
     let state = fake.state();
     let attributes = 0b11 << 4 | 0b01 << 2 | 0b01;
