@@ -104,7 +104,7 @@ fn rig() -> Rig {
     let iommus = Arc::new(Iommus::new(4, 8));
     static FORMATS: OnlyOnce = OnlyOnce::new();
     FORMATS.call_once(|| {
-        formats::register(formats::SHIPPED, &frames, &cpus, iommus.scope()).expect("formats");
+        formats::register(formats::SHIPPED, &frames, &cpus).expect("formats");
     });
     let driver = FakeDriver::new();
     let agent = frames.register_agent("SMMU").expect("agent");
