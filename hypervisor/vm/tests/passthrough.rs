@@ -5,13 +5,14 @@
 mod plug;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use palisade_board::{
     IdMap, IdMapEntry, Interrupt, InterruptMapEntry, PcieHost, Range, Space, Trigger, Window,
 };
 use palisade_bundle::{Device, Place, Requester};
-use palisade_hal::fake::SteppedClock;
+use palisade_hal::fake::{Device as FakeDevice, SteppedClock, Width};
+use palisade_hal::mmio::Mmio;
 use palisade_hal::{PhysAddr, StreamId};
 use palisade_iommu::fake::{Call, FakeDriver, registration};
 use palisade_iommu::{
@@ -19,8 +20,8 @@ use palisade_iommu::{
     FaultKind, FaultRecord, Invalidation, IommuDriver, Iommus, Owner, StreamState,
 };
 use palisade_pci::fake::{Event, FakeBus, FakeFunction};
-use palisade_pci::regs::{acs, header};
-use palisade_pci::{Address, Topology};
+use palisade_pci::regs::{acs, ats, extended, header};
+use palisade_pci::{Address, Ecam, Topology};
 use palisade_vm::passthrough::{Bus, Passthrough, Refusal, Request};
 
 const SMMU: u32 = 7;
@@ -59,6 +60,32 @@ struct Rig {
     book: Passthrough,
     /// Set if a transfer ever went out while its stream did not abort.
     escaped: Arc<AtomicBool>,
+    /// The state of the stream whenever ATS went off in its device.
+    untranslated: Arc<Mutex<Vec<StreamState>>>,
+}
+
+/// The bus, with an eye on the ATS control of every device.
+struct Watched {
+    bus: Arc<FakeBus>,
+    driver: Arc<FakeDriver>,
+    untranslated: Arc<Mutex<Vec<StreamState>>>,
+}
+
+impl FakeDevice for Watched {
+    fn read(&self, offset: u64, width: Width) -> u64 {
+        self.bus.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) {
+        let (requester, at) = ((offset >> 12) as u16, (offset & 0xfff) as u16);
+        let on = |bus: &FakeBus| bus.peek32(requester, at & !3) >> 16 & 0x8000 != 0;
+        let ats = at == extended::START + ats::CONTROL && on(&self.bus);
+        self.bus.write(offset, width, value);
+        if ats && !on(&self.bus) {
+            let state = self.driver.stream_state(StreamId::new(requester.into()));
+            self.untranslated.lock().unwrap().push(state);
+        }
+    }
 }
 
 fn nvme() -> FakeFunction {
@@ -91,8 +118,17 @@ fn rig(root: Vec<FakeFunction>, driver: Option<Arc<FakeDriver>>) -> Rig {
             alarm.store(state != StreamState::Abort, Ordering::Relaxed);
         }
     }));
+    let known = driver.is_some();
+    let driver = driver.unwrap_or_else(FakeDriver::new);
     let bus = FakeBus::new(clock.clone(), root);
-    let topology = Arc::new(Topology::enumerate(bus.ecam(&board), &board));
+    let untranslated = Arc::default();
+    let watched = Watched {
+        bus: bus.clone(),
+        driver: driver.clone(),
+        untranslated: Arc::clone(&untranslated),
+    };
+    let ecam = Ecam::new(Mmio::fake(Arc::new(watched), board.ecam.size()), &board);
+    let topology = Arc::new(Topology::enumerate(ecam, &board));
     assert_eq!(topology.problems(), []);
     let iommus = Iommus::new(4, 16);
     for (index, function) in topology.functions().iter().enumerate() {
@@ -110,15 +146,13 @@ fn rig(root: Vec<FakeFunction>, driver: Option<Arc<FakeDriver>>) -> Rig {
             })
             .expect("announced");
     }
-    let known = driver.is_some();
-    let driver = driver.unwrap_or_else(FakeDriver::new);
     if known {
         let instance = registration(SMMU, driver.clone());
         iommus.register(instance).map_err(|rejected| rejected.error).expect("registered");
     }
     let _ = seen.set((bus.clone(), driver.clone()));
     let book = Passthrough::new(vec![Bus { host: board, topology }]);
-    Rig { clock, bus, driver, iommus, book, escaped }
+    Rig { clock, bus, driver, iommus, book, escaped, untranslated }
 }
 
 fn device(bdf: u16, guest: u16) -> Device<'static> {
@@ -512,6 +546,21 @@ fn a_time_out_of_the_smmu_never_looks_like_success() {
     );
     let (_, other) = rig.domain(1);
     assert_eq!(rig.assign(1, &other, &[settling]), Err(Refusal::Dead(at(EDU))));
+}
+
+#[test]
+fn a_device_translates_until_its_own_tlb_is_empty() {
+    let rig = rig(vec![FakeFunction::root_port(1, vec![nvme().ats()])], Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let trusted = Device { ats_trusted: true, ..device(NVME, 8) };
+    rig.assign(0, &domain, &[trusted]).expect("assigned");
+    // A VM that starts anew keeps its devices as its streams are.
+    rig.book.reset(0, &*rig.clock).expect("as it was");
+    assert!(translates(&rig, NVME), "the stream takes translations that the device lacks");
+    rig.untranslated.lock().unwrap().clear();
+    rig.take_back(0);
+    let states = rig.untranslated.lock().unwrap().clone();
+    assert_eq!(states.first(), Some(&StreamState::Abort), "invalidations met one without ATS");
 }
 
 #[test]

@@ -93,7 +93,11 @@ fn rig_of(functions: Vec<FakeFunction>) -> Rig {
     let view = Arc::new(View::default());
     let host = PciHost::new(view.clone());
     let index = topology.find(Address::new(0, DEVICE)).expect("enumerated");
-    host.add(&topology, Guest { index, bdf: GUEST, wired: true, messages: true }).expect("added");
+    host.add(
+        &topology,
+        Guest { index, bdf: GUEST, wired: true, messages: true, translates: false },
+    )
+    .expect("added");
     Rig { clock, bus, topology, view, host }
 }
 
@@ -327,7 +331,7 @@ fn taken_away_nothing_is_left_mapped() {
     assert_eq!(rig.view.now(), []);
     assert_eq!(rig.read32(header::ID), u32::MAX);
     let index = rig.topology.find(Address::new(0, DEVICE)).expect("there");
-    let guest = Guest { index, bdf: GUEST, wired: false, messages: true };
+    let guest = Guest { index, bdf: GUEST, wired: false, messages: true, translates: false };
     rig.host.add(&rig.topology, guest).expect("again");
     assert_eq!(rig.host.add(&rig.topology, guest), Err(PciError::Taken(GUEST)));
     assert_eq!(rig.read8(header::INTERRUPT_PIN), 0, "no wire, no pin");
@@ -420,6 +424,19 @@ fn without_its_wire_a_device_never_drives_it() {
     assert!(off(), "after its own reset");
     rig.command(header::COMMAND_MASTER);
     assert!(off());
+}
+
+#[test]
+fn a_device_that_translates_is_not_the_guests_to_reset() {
+    let rig = rig(nvme());
+    let guest = rig.host.guests()[0];
+    let able = rig.find(capability::EXPRESS) + express::DEVICE_CAPABILITIES;
+    assert_ne!(rig.read32(able) & express::FLR, 0);
+    rig.host.remove(GUEST);
+    rig.host.add(&rig.topology, Guest { translates: true, ..guest }).expect("added");
+    assert_eq!(rig.read32(able) & express::FLR, 0, "it is offered");
+    rig.write16(able + 4, express::INITIATE_FLR);
+    assert_eq!(rig.bus.resets(DEVICE), 0, "ATS went off in the device, and not at its stream");
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl Passthrough {
             isolated: known.is_some_and(|row| row.isolated),
             wire: None,
             messages: None,
+            ats: false,
             method,
             settle_ms,
         };

@@ -80,7 +80,8 @@ impl Passthrough {
         let answer = self.attach(request, &plans, domain, iommus);
         if let Err(refusal) = answer {
             let asked = |row: &Row| plans.iter().any(|plan| plan.address == row.address);
-            let _ = self.retrieve(&|row| row.owner == Some(request.vm) && asked(row), iommus, env);
+            let wanted = |row: &Row| row.owner == Some(request.vm) && asked(row);
+            let _ = self.retrieve(&wanted, iommus, env);
             return Err(refusal);
         }
         let policies: Vec<StreamPolicy> = plans.iter().map(|plan| policy(&plans, plan)).collect();
@@ -195,6 +196,7 @@ impl Passthrough {
             isolated: plan.confined,
             wire: None,
             messages: None,
+            ats: false,
             method: plan.method,
             settle_ms: plan.settle_ms,
         };
@@ -250,6 +252,7 @@ impl Passthrough {
                 isolated: plan.confined,
                 wire: None,
                 messages: None,
+                ats: policy(plans, plan).ats,
                 method: plan.method,
                 settle_ms: plan.settle_ms,
             });
@@ -290,6 +293,7 @@ impl Passthrough {
                 bdf: guest,
                 wired: free.is_some(),
                 messages: heard.is_some(),
+                translates: policy.ats,
             },
             message: heard.and(message),
             wire: free.map(|interrupt| (interrupt, wire_of(guest, found.function.pin))),

@@ -38,6 +38,8 @@ pub struct Row {
     pub isolated: bool,
     /// INTID of its INTx wire, while its owner receives it.
     pub wire: Option<u32>,
+    /// It translates by itself.
+    pub(super) ats: bool,
     /// Segment and requester ID of its messages, while its owner receives them.
     pub(super) messages: Option<u32>,
     /// How it is reset; `None`: not at all, as the operator said.

@@ -71,6 +71,8 @@ impl Passthrough {
                 Some(method) => topology.reset(found.index, method, env)?,
                 None => topology.silence(found.index, env)?,
             };
+            // Its stream still takes what it translates; a reset has switched that off in it.
+            set_ats(topology.ecam().config(row.address), row.ats);
         }
         Ok(())
     }
@@ -86,12 +88,6 @@ impl Passthrough {
         // First every stream, so that none of the VM's devices works on while others are reset.
         let mut groups: Vec<(Arc<Group>, bool)> = Vec::new();
         for row in &rows {
-            // What a device translated itself is forgotten with the rest: it gets no more.
-            if let Ok(found) = self.find(row.address) {
-                set_ats(found.bus.topology.ecam().config(row.address), false);
-            }
-        }
-        for row in &rows {
             let Ok(Some(group)) = group(iommus, row.address) else { continue };
             if groups.iter().any(|(known, _)| Arc::ptr_eq(known, &group)) {
                 continue;
@@ -102,6 +98,13 @@ impl Passthrough {
             }
             let clean = detached.is_ok();
             groups.push((group, clean));
+        }
+        for row in &rows {
+            // Not before: what it holds was invalidated just now, and one that does not translate
+            // does not respond to that (10.5.1.3). Its stream aborts, so that it got nothing new.
+            if let Ok(found) = self.find(row.address) {
+                set_ats(found.bus.topology.ecam().config(row.address), false);
+            }
         }
         let mut returned = Vec::new();
         for row in rows {
@@ -127,7 +130,14 @@ impl Passthrough {
             if let Err(error) = &answer {
                 log::error!("{error}: dead");
             }
-            self.note(Row { owner: None, condition, wire: None, messages: None, ..row });
+            self.note(Row {
+                owner: None,
+                condition,
+                wire: None,
+                messages: None,
+                ats: false,
+                ..row
+            });
             if let Some(wire) = row.wire {
                 self.lines().return_wire(wire);
             }

@@ -37,6 +37,9 @@ pub struct Guest {
     pub wired: bool,
     /// Its messages can be told from those of other functions.
     pub messages: bool,
+    /// It holds translations itself (ATS). Its function-level reset is hidden: it would switch
+    /// that off in the device (10.5.1.3), which then leaves invalidations without a response.
+    pub translates: bool,
 }
 
 /// A BAR as the guest places it.
@@ -89,7 +92,13 @@ impl VirtualFunction {
             *slot = Some(Window { register, wide, bytes, pa: PhysAddr::new(cpu), mapped: None });
         }
         let power = capabilities::link(&mut shadow, config, guest.messages);
-        let flr = function.express.filter(|express| express.flr);
+        let flr = function.express.filter(|express| express.flr && !guest.translates);
+        if flr.is_none()
+            && let Some(express) = function.express
+        {
+            let able = express.offset.saturating_add(express::DEVICE_CAPABILITIES);
+            shadow.hide32(able, express::FLR);
+        }
         let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
         Ok(Self { guest, shadow, windows, power, flr, decoding: false, restored: false, topology })
     }
