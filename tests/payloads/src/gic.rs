@@ -93,7 +93,10 @@ impl Gic {
         };
         // SAFETY: as in `open`; registers of the private interrupts.
         unsafe {
-            write32(base + IGROUPR, read32(base + IGROUPR) | bit);
+            // GICv2's interface is open for group 0, where interrupts are out of reset.
+            if self.redistributor.is_some() {
+                write32(base + IGROUPR, read32(base + IGROUPR) | bit);
+            }
             write32(base + ISENABLER, bit);
         }
     }
