@@ -53,8 +53,8 @@ pub enum Part {
     /// An SMMU whose registers are unknown: nothing behind it is assigned.
     #[error("it CANNOT BE MADE TO ABORT, nothing behind it is assigned")]
     SmmuRegisters,
-    /// Interrupts of an SMMU: its queues are polled.
-    #[error("its queues are polled")]
+    /// Interrupts of an SMMU: its events are read when a device is taken back and at the end only.
+    #[error("its events are read late, without an interrupt")]
     SmmuInterrupt,
     /// A PCIe host: nothing on it is assigned.
     #[error("no device of this PCIe host is assigned")]
