@@ -6,7 +6,7 @@ use anyhow::Result;
 use palisade_e2e::console::{Paint, say};
 use xshell::{Cmd, cmd};
 
-use crate::lint::{circles, directions, tidy, unsafety};
+use crate::lint::{circles, directions, pages, tidy, unsafety};
 use crate::setup;
 use crate::workspace::{TARGET, Workspace, program};
 
@@ -38,6 +38,7 @@ pub fn lint() -> Result<ExitCode> {
     step("circles", circles::check(&workspace)?);
     step("unsafe list", unsafety::check(&workspace)?);
     step("tidy", tidy::check(&workspace)?);
+    step("pages", pages::check(&workspace)?);
     step("fmt", run(cmd!(shell, "{cargo} fmt --all --check")));
     let host = cmd!(shell, "{cargo} clippy --quiet --all-targets -- -D warnings");
     step("clippy host", run(host));

@@ -4,6 +4,7 @@ mod circles;
 mod command;
 mod directions;
 mod imports;
+mod pages;
 mod tidy;
 mod unsafety;
 
