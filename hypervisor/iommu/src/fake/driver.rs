@@ -1,5 +1,6 @@
 //! The fake's state, its knobs and its transactions.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) counts: BTreeMap<u32, u32>,
     /// The devices use every context at once.
     pub(super) busy: bool,
+    /// Runs once, while the next batch is under way.
+    pub(super) meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// See the module's text.
@@ -126,6 +129,11 @@ impl FakeDriver {
     /// Takes planned failures back; returns whether one was still pending.
     pub fn disarm(&self) -> bool {
         !core::mem::take(&mut self.inner.lock().fail).is_empty()
+    }
+
+    /// What happens elsewhere while the next batch of invalidations is under way.
+    pub fn meanwhile(&self, hook: impl FnOnce() + Send + 'static) {
+        self.inner.lock().meanwhile = Some(Box::new(hook));
     }
 
     /// From now on the devices use every context the moment it is written, so that something is

@@ -250,6 +250,10 @@ impl IommuDriver for FakeDriver {
     }
 
     fn invalidate(&self, batch: &[Invalidation]) -> Result<(), DriverError> {
+        let meanwhile = self.inner.lock().meanwhile.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         let mut inner = self.inner.lock();
         for item in batch {
             inner.calls.push(Call::Invalidate(*item));

@@ -8,6 +8,7 @@ mod guest_entry;
 mod ioasid;
 mod lock_order;
 mod pasid;
+mod planted;
 mod registry;
 mod rules;
 mod sva;
