@@ -24,6 +24,10 @@ pub struct Gic {
 
 /// The architecture version and what comes with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lists of fixed capacity: a board is described before there is a heap"
+)]
 pub enum Version {
     /// GICv2: memory-mapped CPU interface.
     V2 {

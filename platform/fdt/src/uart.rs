@@ -70,6 +70,7 @@ pub(crate) fn read<'t, 'a>(
 
 /// The node that is the console. Where one is named that cannot be it, there is none: whatever
 /// else is on the board is not ours to write to.
+#[expect(clippy::result_large_err, reason = "called once, before there is a heap")]
 fn find<'t, 'a>(tree: &'t Tree<'a>) -> Result<Node<'t, 'a>, Option<(Node<'t, 'a>, Reason)>> {
     let chosen = tree.node("/chosen");
     let argued = Chosen { bootargs: bootargs(tree), initrd: None }.argument("palisade.console");

@@ -403,7 +403,8 @@ fn with_console(compatible: &'static str, more: &[(&str, u32)]) -> Vec<u8> {
 
 #[test]
 fn consoles_of_other_kinds() {
-    let kinds: [(&str, &[(&str, u32)], UartKind); 5] = [
+    type Kind = (&'static str, &'static [(&'static str, u32)], UartKind);
+    let kinds: [Kind; 5] = [
         ("arm,sbsa-uart", &[], UartKind::Sbsa),
         ("ns16550a", &[], UartKind::Ns16550 { shift: 0, width: 1 }),
         (

@@ -15,6 +15,8 @@ mod host;
 mod inject;
 mod irq;
 #[cfg(test)]
+mod refused_tests;
+#[cfg(test)]
 mod reset_tests;
 mod run;
 mod skip;

@@ -110,6 +110,10 @@ impl Vgic {
     /// virtual interface is off and asks for nothing (ICH_HCR_EL2.En, 12.4.5; GICH_HCR.En, IHI 0048
     /// 5.3.2), so that nothing is listed for a guest that may not go in for long. On its own core.
     pub fn rest(&self, vcpu: usize, gic: &impl Gic) {
+        // GICv2's ends come out as maintenance interrupts; each is settled at once.
+        if !passes_ends_on(gic.version()) {
+            return self.flush(vcpu, gic);
+        }
         self.with(|state| {
             if let Some(private) = state.private.get_mut(vcpu) {
                 private.lists.control = MaintenanceControl::default();
