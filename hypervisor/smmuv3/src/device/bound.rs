@@ -93,7 +93,7 @@ const fn entry(of: &Invalidation, features: &Features) -> (Phase, u64, u64) {
             (Phase::Configuration, 1, 20)
         }
         Invalidation::Device { .. } if features.ats => (Phase::Device, 1, 250),
-        Invalidation::Device { .. } => (Phase::Device, 0, 70),
+        Invalidation::Device { .. } => (Phase::Device, 0, 48),
         _ => (Phase::Configuration, 0, 20),
     }
 }

@@ -11,7 +11,7 @@ use crate::record::{Records, number, text};
 use crate::session::Session;
 
 const VM: &str = "listener";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Lines that are typed at the prompt at once, each of so many bytes.
 const LINES: usize = 1024;
 const LINE: usize = 100;
