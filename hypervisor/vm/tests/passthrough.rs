@@ -532,25 +532,6 @@ fn a_device_that_does_not_come_back_is_dead() {
 }
 
 #[test]
-fn a_time_out_of_the_smmu_never_looks_like_success() {
-    let rig = rig(ports(), Some(FakeDriver::new()));
-    let (_, domain) = rig.domain(0);
-    let settling = Device { settle_ms: 200, ..device(EDU, 8) };
-    rig.assign(0, &domain, &[settling]).expect("assigned");
-    rig.master(EDU, true);
-    rig.driver.fail_after(0, DriverError::Timeout(StreamId::new(EDU.into())));
-    let before = rig.bus.events().len();
-    assert_eq!(rig.take_back(0), [(EDU, Condition::Dead)]);
-    let events = rig.bus.events();
-    assert!(
-        !events[before..].iter().any(|(_, event)| *event == Event::Master(EDU, true)),
-        "nothing is let go where the abort is not confirmed"
-    );
-    let (_, other) = rig.domain(1);
-    assert_eq!(rig.assign(1, &other, &[settling]), Err(Refusal::Dead(at(EDU))));
-}
-
-#[test]
 fn a_device_translates_until_its_own_tlb_is_empty() {
     let rig = rig(vec![FakeFunction::root_port(1, vec![nvme().ats()])], Some(FakeDriver::new()));
     let (_, domain) = rig.domain(0);
@@ -563,23 +544,6 @@ fn a_device_translates_until_its_own_tlb_is_empty() {
     rig.take_back(0);
     let states = rig.untranslated.lock().unwrap().clone();
     assert_eq!(states.first(), Some(&StreamState::Abort), "invalidations met one without ATS");
-}
-
-#[test]
-fn every_failure_on_the_way_leaves_no_owner() {
-    for call in 0..12 {
-        let rig = rig(ports(), Some(FakeDriver::new()));
-        let (_, domain) = rig.domain(0);
-        rig.driver.fail_after(call, DriverError::NoMemory);
-        let answer = rig.assign(0, &domain, &[device(NVME, 8), device(EDU, 16)]);
-        if rig.driver.disarm() {
-            assert!(answer.is_ok(), "nothing failed");
-            continue;
-        }
-        assert!(answer.is_err(), "call {call}");
-        assert_eq!((rig.state(NVME), rig.state(EDU)), (StreamState::Abort, StreamState::Abort));
-        assert!(rig.book.rows().iter().all(|row| row.owner.is_none()));
-    }
 }
 
 #[test]
