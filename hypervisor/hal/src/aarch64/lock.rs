@@ -1,6 +1,6 @@
 //! The spin locks.
 
-use crate::lock::Rank;
+use crate::lock::{Rank, fair};
 
 /// Holds a [`Mutex`]; lets go when dropped.
 pub type MutexGuard<'a, T> = spin::MutexGuard<'a, T>;
@@ -52,28 +52,28 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 /// Holds a [`FairMutex`]; lets the next one in when dropped.
-pub type FairMutexGuard<'a, T> = spin::mutex::TicketMutexGuard<'a, T>;
+pub type FairMutexGuard<'a, T> = fair::Guard<'a, T>;
 
-/// A spin lock that lets those who wait in by the order in which they came. For what guests can
-/// keep busy from several cores: whoever waits, waits for one turn of each of the others at most.
+/// A spin lock for what guests can keep busy from several cores: nobody waits for ever. Its rank
+/// costs nothing here.
 #[derive(Debug)]
-pub struct FairMutex<T: ?Sized>(spin::mutex::TicketMutex<T>);
+pub struct FairMutex<T: ?Sized>(fair::FairMutex<T>);
 
 impl<T> FairMutex<T> {
     /// An open lock.
     pub const fn new(_rank: Rank, value: T) -> Self {
-        Self(spin::mutex::TicketMutex::new(value))
+        Self(fair::FairMutex::new(value))
     }
 }
 
 impl<T: ?Sized> FairMutex<T> {
-    /// Waits for its turn and takes the lock.
+    /// Waits until the lock is open and takes it.
     #[inline(never)]
     pub fn lock(&self) -> FairMutexGuard<'_, T> {
         self.0.lock()
     }
 
-    /// Takes the lock if it is open and nobody waits for it.
+    /// Takes the lock if it is open and nobody has waited long for it.
     #[inline(never)]
     pub fn try_lock(&self) -> Option<FairMutexGuard<'_, T>> {
         self.0.try_lock()

@@ -5,7 +5,7 @@ use core::ops::{Deref, DerefMut};
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use crate::lock::Rank;
+use crate::lock::{Rank, fair};
 
 /// A lock that the thread holds: its rank, and where it is.
 type Held = (Rank, usize);
@@ -140,25 +140,25 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 /// Holds a [`FairMutex`]; lets the next one in when dropped.
-pub type FairMutexGuard<'a, T> = Guard<spin::mutex::TicketMutexGuard<'a, T>>;
+pub type FairMutexGuard<'a, T> = Guard<fair::Guard<'a, T>>;
 
-/// A spin lock that lets those who wait in by the order in which they came. Waiting for one whose
-/// rank is not above all that the thread holds panics.
+/// A spin lock for what guests can keep busy from several cores: nobody waits for ever. Waiting for
+/// one whose rank is not above all that the thread holds panics.
 #[derive(Debug)]
 pub struct FairMutex<T: ?Sized> {
     rank: Rank,
-    lock: spin::mutex::TicketMutex<T>,
+    lock: fair::FairMutex<T>,
 }
 
 impl<T> FairMutex<T> {
     /// An open lock.
     pub const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, lock: spin::mutex::TicketMutex::new(value) }
+        Self { rank, lock: fair::FairMutex::new(value) }
     }
 }
 
 impl<T: ?Sized> FairMutex<T> {
-    /// Waits for its turn and takes the lock.
+    /// Waits until the lock is open and takes it.
     ///
     /// # Panics
     /// As [`Mutex::lock`].
@@ -168,7 +168,7 @@ impl<T: ?Sized> FairMutex<T> {
         Guard::new(self.lock.lock(), self.held())
     }
 
-    /// Takes the lock if it is open and nobody waits for it.
+    /// Takes the lock if it is open and nobody has waited long for it.
     pub fn try_lock(&self) -> Option<FairMutexGuard<'_, T>> {
         self.lock.try_lock().map(|guard| Guard::new(guard, self.held()))
     }

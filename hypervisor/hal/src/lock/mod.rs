@@ -4,6 +4,7 @@
 //! than all of them, so no two cores can wait for each other. The fake twin checks this in every
 //! test: a wait in the wrong order panics, whether or not another thread was there to meet it.
 
+pub(crate) mod fair;
 mod rank;
 
 pub use crate::twin::lock::{FairMutex, FairMutexGuard, Mutex, MutexGuard};

@@ -189,6 +189,8 @@ impl CommandQueue {
                 wait = extended.map_err(|_| QueueError::Timeout)?;
             }
         };
+        // The SMMU's time for a batch begins when it has it, however long the batch stood for room.
+        wait = Wait::new(self.limits.sync, env);
         let mut looks = 0u32;
         loop {
             if self.signalled(last) {
