@@ -64,8 +64,8 @@ pub use device::{DeviceId, DeviceInfo};
 pub use domain::{Domain, DomainKind, Flush};
 pub use driver::{
     Access, Argument, Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError,
-    FaultClass, FaultKind, FaultRecord, Feature, Invalidation, IommuDriver, PhysicalView, Refusal,
-    Response, STORMS, StageTwo, StallModel, StreamPolicy, StreamState,
+    FaultClass, FaultKind, FaultRecord, Feature, GuestIdentity, Invalidation, IommuDriver,
+    PhysicalView, Refusal, Response, STORMS, StageTwo, StallModel, StreamPolicy, StreamState,
 };
 pub use error::{Error, Resource};
 pub use fault::{Fault, LOG_CAPACITY, Owner, Owners};

@@ -20,6 +20,12 @@ pub enum Rank {
     GuestFlash,
     /// VM: a guest's translation service.
     VirtualIts,
+    /// VM: the command half of a guest's SMMU.
+    VirtualSmmu,
+    /// VM: which devices stand behind a guest's SMMU, for its events.
+    VirtualSmmuPlaces,
+    /// VM: the event half of a guest's SMMU. Never held across a wait.
+    VirtualSmmuEvents,
     /// VM: which VM an LPI belongs to.
     LpiRoutes,
     /// IOMMU: a space of ASIDs, its tables and processes.

@@ -42,6 +42,15 @@ pub struct Capabilities {
     pub granules: u64,
 }
 
+/// The ID registers that a guest is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestIdentity {
+    /// Those with features, in order (SMMUv3: SMMU_IDR0 to SMMU_IDR5).
+    pub features: [u32; 6],
+    /// The version of the architecture (SMMUv3: SMMU_AIDR).
+    pub version: u32,
+}
+
 impl Capabilities {
     /// Number of SubstreamIDs, substream 0 included.
     pub const fn substreams(&self) -> u32 {

@@ -22,7 +22,7 @@ mod invalidation;
 mod ops;
 mod stage_two;
 
-pub use capabilities::{Capabilities, StallModel};
+pub use capabilities::{Capabilities, GuestIdentity, StallModel};
 pub use context::{Context, ContextView, DefaultSubstream, PhysicalView};
 pub use error::{Argument, DriverError, Feature, Refusal};
 pub use event::{Access, Drained, FaultClass, FaultKind, FaultRecord, Response, STORMS};

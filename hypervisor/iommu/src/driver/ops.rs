@@ -4,13 +4,22 @@ use palisade_hal::{StreamId, SubstreamId, Vmid};
 
 use super::{
     Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultRecord,
-    Invalidation, Response, StageTwo, StreamPolicy, StreamState,
+    GuestIdentity, Invalidation, Response, StageTwo, StreamPolicy, StreamState,
 };
 
 /// One IOMMU, seen from above. See the module's text for what holds for every method.
 pub trait IommuDriver: Send + Sync {
     /// What this IOMMU can do; never changes.
     fn capabilities(&self) -> Capabilities;
+
+    /// The ID registers of the IOMMU that a guest may be shown in place of this one, whose entries
+    /// and commands [`attach_nested`](Self::attach_nested) and
+    /// [`cache_invalidate`](Self::cache_invalidate) then take. `ipa_bits`: the size of its
+    /// addresses. `None` where it could not be kept.
+    fn guest_identity(&self, ipa_bits: u8) -> Option<GuestIdentity> {
+        let _ = ipa_bits;
+        None
+    }
 
     // --- Streams -------------------------------------------------------------------------
 

@@ -5,12 +5,14 @@ use core::sync::atomic::Ordering;
 use palisade_hal::{Env, StreamId, SubstreamId, Vmid};
 use palisade_iommu::{
     Capabilities, Context, ContextView, DefaultSubstream, Drained, DriverError, FaultRecord,
-    Feature, Invalidation, IommuDriver, Response, StageTwo, StreamPolicy, StreamState,
+    Feature, GuestIdentity, Invalidation, IommuDriver, Response, StageTwo, StreamPolicy,
+    StreamState,
 };
 
 use crate::command::{self, ATC_SIZE_ALL};
 use crate::device::batch::Batch;
 use crate::device::guest::{Stop, guest_ste};
+use crate::device::identity;
 use crate::device::smmu::{DeviceTlb, Smmu, Streams};
 use crate::entry::encode::{SteStage1, ste_bypass, ste_nested, ste_stage1, ste_stage2};
 use crate::error::QueueError;
@@ -91,6 +93,13 @@ fn merging(mut ste: Ste) -> Ste {
 impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
     fn capabilities(&self) -> Capabilities {
         self.features.capabilities(self.stream_bits)
+    }
+
+    fn guest_identity(&self, ipa_bits: u8) -> Option<GuestIdentity> {
+        // A guest's tables and queues are ordinary memory of its own, which a non-coherent SMMU
+        // would read stale.
+        let can = self.features.nested && self.features.coherent;
+        can.then(|| identity::shown(&self.features, ipa_bits))
     }
 
     fn prepare(&self, stream: StreamId) -> Result<(), DriverError> {

@@ -7,6 +7,7 @@ mod context;
 mod driver;
 mod events;
 pub mod guest;
+mod identity;
 mod invalidate;
 mod live;
 mod smmu;

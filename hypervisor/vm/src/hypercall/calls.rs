@@ -44,6 +44,7 @@ impl Service {
     pub fn handle(&self, function: u32, arguments: [u64; 6]) -> [u64; 4] {
         let [x1, x2, x3, x4, ..] = arguments;
         let answer = match function {
+            _ if !self.offers(function) => Err(Status::NotSupported.into()),
             call::COUNT => return [u64::from(call::CALLS), 0, 0, 0],
             call::UID => return call::UID_WORDS.map(u64::from),
             call::REVISION => return [call::INTERFACE_VERSION >> 16, 0, 0, 0],
@@ -75,9 +76,15 @@ impl Service {
         [status.to_register(), x1, x2, x3]
     }
 
+    /// Whether the VM is offered a function: one with SMMUs of its own shares its address spaces,
+    /// and hears of faults, through them alone.
+    fn offers(&self, function: u32) -> bool {
+        self.smmus.is_empty() || !(call::FAULT_RING..=call::RESUME).contains(&function)
+    }
+
     fn features(&self, function: u64) -> Answer {
         match u32::try_from(function) {
-            Ok(function) if Self::knows(function) => Ok(NOTHING),
+            Ok(function) if Self::knows(function) && self.offers(function) => Ok(NOTHING),
             _ => Err(Status::NotSupported.into()),
         }
     }

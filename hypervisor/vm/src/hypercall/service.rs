@@ -18,6 +18,7 @@ use super::check::Outcome;
 use super::process::GuestProcess;
 use super::ram::GuestRam;
 use super::ring::Ring;
+use crate::smmu::SmmuDevice;
 
 /// Address spaces that one VM may share at once.
 const PROCESSES: usize = 128;
@@ -82,6 +83,8 @@ pub struct Service {
     pub(super) ipa_bits: u8,
     pub(super) space: Arc<Space>,
     pub(super) waits: Waits,
+    /// The VM's own SMMUs, if it has any: its guest shares its address spaces through them alone.
+    pub(super) smmus: Vec<Arc<SmmuDevice>>,
     pub(super) state: Mutex<State>,
 }
 
@@ -99,7 +102,20 @@ impl Service {
     ) -> Self {
         let space = Space::new(asid_bits, PROCESSES);
         let (waits, state) = (Waits::default(), Mutex::new(Rank::Service, State::default()));
-        Self { iommus, owner, ram, view, ipa_bits, space, waits, state }
+        let smmus = Vec::new();
+        Self { iommus, owner, ram, view, ipa_bits, space, waits, smmus, state }
+    }
+
+    /// The same, for a VM with SMMUs of its own: what they do, no call does besides.
+    #[must_use]
+    pub fn with_smmus(mut self, smmus: Vec<Arc<SmmuDevice>>) -> Self {
+        self.smmus = smmus;
+        self
+    }
+
+    /// The VM's own SMMUs.
+    pub fn smmus(&self) -> &[Arc<SmmuDevice>] {
+        &self.smmus
     }
 
     /// Invalidations of its processes' address spaces.
@@ -112,6 +128,13 @@ impl Service {
         let mut state = self.state.lock();
         if !state.groups.iter().any(|shared| Arc::ptr_eq(&shared.group, &device.group)) {
             state.groups.push(Shared { group: device.group.clone(), table: None });
+        }
+        let phandle = device.group.instance().phandle();
+        if let Some(smmu) = self.smmus.iter().find(|smmu| smmu.phandle() == phandle)
+            && let Err(error) = smmu.add(&device)
+        {
+            // Behind stage 2 alone; its guest's table says nothing of it.
+            log::warn!("device {:#x}: {error}", device.number);
         }
         state.devices.push(device);
     }
@@ -128,6 +151,7 @@ impl Service {
         };
         state.stalls.retain(|(stream, _)| !gone(stream));
         state.devices.retain(|device| !Arc::ptr_eq(&device.group, group));
+        self.smmus.iter().for_each(|smmu| smmu.remove(group));
         let index = state.groups.iter().position(|shared| Arc::ptr_eq(&shared.group, group));
         if let Some(index) = index {
             self.drop_table(state, index, clean);
@@ -140,6 +164,7 @@ impl Service {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.ring = None;
+        self.smmus.iter().for_each(|smmu| smmu.reset());
         for index in 0..state.groups.len() {
             let Some(group) = state.groups.get(index).map(|shared| shared.group.clone()) else {
                 continue;
@@ -172,7 +197,7 @@ impl Service {
         }
     }
 
-    /// Moves the VM's pending faults into its ring and hands each to `sink`; answers how many
+    /// Moves the VM's pending faults into its ring, or its SMMUs' queues, and hands each to `sink`; answers how many
     /// went into the ring. At most as many as a log holds. A fault of stage 2 is the
     /// hypervisor's to know: the guest cannot have caused it but by an address that is not its
     /// own, and is not told. A stalled transaction that the guest is not told of is aborted.
@@ -182,6 +207,7 @@ impl Service {
         let mut written = 0;
         let lost = self.iommus.owners().take(self.owner, &mut |fault| {
             sink(fault);
+            self.smmus.iter().for_each(|smmu| smmu.tell(fault));
             let raw = &fault.record;
             let told = !raw.stage2
                 && (raw.stall.is_none() || stalls.len() < STALLS)

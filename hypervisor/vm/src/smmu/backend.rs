@@ -28,14 +28,20 @@ pub enum Wire {
     Error,
 }
 
-/// The world behind a virtual SMMU: guest memory, the guest's devices, its interrupts. Groups are
-/// numbered from 0; their order is the virtual SMMU's own.
-pub trait Backend {
-    /// Reads guest RAM, each byte once; false where there is none.
-    fn read(&mut self, at: Ipa, to: &mut [u8]) -> bool;
-
+/// How a guest is told something.
+pub trait Outlet {
     /// Writes guest RAM; false where there is none.
     fn write(&mut self, at: Ipa, from: &[u8]) -> bool;
+
+    /// Makes an interrupt pending.
+    fn interrupt(&mut self, wire: Wire);
+}
+
+/// The world behind a virtual SMMU: guest memory, the guest's devices, its interrupts. Groups are
+/// numbered from 0; their order is the virtual SMMU's own.
+pub trait Backend: Outlet {
+    /// Reads guest RAM, each byte once; false where there is none.
+    fn read(&mut self, at: Ipa, to: &mut [u8]) -> bool;
 
     /// Configures a group by an entry of the guest's. True if its stage 1 is in force then; an
     /// error means that the entry makes no sense, and the group aborts.
@@ -52,7 +58,4 @@ pub trait Backend {
 
     /// Answers a stalled transaction of a virtual stream: CMD_RESUME's words, or CMD_STALL_TERM's.
     fn resume(&mut self, command: &[u64; 2]);
-
-    /// Makes an interrupt pending.
-    fn interrupt(&mut self, wire: Wire);
 }

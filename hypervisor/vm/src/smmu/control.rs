@@ -3,16 +3,13 @@
 use arrayvec::ArrayVec;
 use palisade_spec::{Config, EventNumber, EventRecord, Ste, Words, register};
 
-use super::backend::{Backend, Wire};
-use super::events::{EventSide, Signal};
+use super::backend::{Backend, Outlet, Wire};
+use super::events::{EventSide, Events, Signal};
 use super::identity::Identity;
 use super::queue::Queue;
 use super::registers::Progress;
 use super::table::{Found, StreamTable};
 use super::{MAX_DEVICES, MAX_GROUPS};
-
-/// vCPUs of a VM.
-const MAX_VCPUS: usize = crate::vgic::MAX_VCPUS;
 
 /// Devices that have one entry: the hypervisor cannot tell them apart.
 #[derive(Clone, Debug, Default)]
@@ -40,11 +37,12 @@ pub struct Counts {
     pub refused: u64,
     /// Commands that made no sense.
     pub illegal: u64,
-    /// Accesses that were continued.
+    /// Exits after which commands were left for the next.
     pub continued: u64,
 }
 
 /// The command half of a virtual SMMU: identity, control, stream table and command queue.
+#[derive(Debug)]
 pub struct VirtualSmmu {
     pub(super) identity: Identity,
     pub(super) members: ArrayVec<Member, MAX_GROUPS>,
@@ -56,14 +54,12 @@ pub struct VirtualSmmu {
     pub(super) queue: Queue,
     /// CMDQ_CONS.ERR.
     pub(super) cerror: u32,
-    /// What each vCPU is to write to CMDQ_PROD once more, because its exit was not complete.
-    pub(super) owed: [Option<u32>; MAX_VCPUS],
     /// An entry that concerns several groups goes on with this one.
     pub(super) entry_at: usize,
     pub(super) counts: Counts,
 }
 
-/// A group cannot be put behind a virtual SMMU.
+/// A device cannot be put behind a virtual SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a virtual SMMU has room for {MAX_DEVICES} devices in {MAX_GROUPS} groups")]
 pub struct NoRoom;
@@ -81,7 +77,6 @@ impl VirtualSmmu {
             table: StreamTable::default(),
             queue: Queue::default(),
             cerror: 0,
-            owed: [None; MAX_VCPUS],
             entry_at: 0,
             counts: Counts::default(),
         }
@@ -107,7 +102,7 @@ impl VirtualSmmu {
         group: usize,
         stream: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Result<(), NoRoom> {
         let at = match self.members.iter().position(|member| member.group == group) {
             Some(at) => at,
@@ -132,8 +127,8 @@ impl VirtualSmmu {
     }
 
     /// A reset of the VM: everything is off; the caller has put the devices behind stage 2 alone.
-    pub fn reset(&mut self, events: &mut EventSide) {
-        *events = EventSide::new(self.identity);
+    pub fn reset(&mut self, events: &Events) {
+        *events.lock() = EventSide::new(self.identity);
         let mut fresh = Self::new(self.identity);
         fresh.members = core::mem::take(&mut self.members);
         fresh.members.iter_mut().for_each(|member| member.nested = false);
@@ -145,13 +140,13 @@ impl VirtualSmmu {
         &mut self,
         value: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Progress {
         use register::{ATSCHK, CMDQEN, EVENTQEN, SMMUEN};
         let known = SMMUEN | EVENTQEN | CMDQEN | if self.identity.ats() { ATSCHK } else { 0 };
         let (before, now) = (self.cr0, value & known);
         self.cr0 = now;
-        events.set_enabled(now & EVENTQEN != 0);
+        events.lock().set_enabled(now & EVENTQEN != 0);
         if (before ^ now) & SMMUEN != 0 {
             self.configure_all(backend, events);
         }
@@ -159,12 +154,7 @@ impl VirtualSmmu {
     }
 
     /// GBPA (§6.3.14): what passes while the SMMU is off.
-    pub(super) fn set_gbpa(
-        &mut self,
-        value: u32,
-        backend: &mut dyn Backend,
-        events: &mut EventSide,
-    ) {
+    pub(super) fn set_gbpa(&mut self, value: u32, backend: &mut dyn Backend, events: &Events) {
         if value & register::GBPA_UPDATE == 0 {
             return;
         }
@@ -175,19 +165,14 @@ impl VirtualSmmu {
         }
     }
 
-    fn configure_all(&mut self, backend: &mut dyn Backend, events: &mut EventSide) {
+    fn configure_all(&mut self, backend: &mut dyn Backend, events: &Events) {
         for at in 0..self.members.len() {
             self.configure(at, backend, events);
         }
     }
 
     /// Brings one group to what the guest says of it now: its entry is read once.
-    pub(super) fn configure(
-        &mut self,
-        at: usize,
-        backend: &mut dyn Backend,
-        events: &mut EventSide,
-    ) {
+    pub(super) fn configure(&mut self, at: usize, backend: &mut dyn Backend, events: &Events) {
         let Some(member) = self.members.get(at) else { return };
         let (group, streams) = (member.group, member.streams.clone());
         let entry = self.wanted(&streams, backend);
@@ -232,12 +217,12 @@ impl VirtualSmmu {
         number: EventNumber,
         stream: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Signal {
         let mut record = [0; 4];
         EventRecord::NUMBER.set(&mut record, number as u64);
         EventRecord::STREAM_ID.set(&mut record, u64::from(stream));
-        events.push(&record, |at, bytes| backend.write(at, bytes))
+        events.lock().push(&record, |at, bytes| backend.write(at, bytes))
     }
 }
 
@@ -250,26 +235,26 @@ fn fixed(config: Config) -> Words {
 }
 
 /// Tells the guest: by its message where it gave an address, else by the wire.
-pub(super) fn notify(signal: Signal, backend: &mut dyn Backend, events: &mut EventSide) {
-    let (event, error) = events.messages();
-    if signal.event && !say(event, Wire::Event, backend) {
+pub(super) fn notify(signal: Signal, outlet: &mut dyn Outlet, events: &Events) {
+    let (event, error) = events.lock().messages();
+    if signal.event && !say(event, Wire::Event, outlet) {
         // A message that finds no memory is an error of its own (§7.5).
-        let second = events.raise(register::MSI_EVENTQ_ABT_ERR);
+        let second = events.lock().raise(register::MSI_EVENTQ_ABT_ERR);
         if second.error {
-            say(error, Wire::Error, backend);
+            say(error, Wire::Error, outlet);
         }
     }
-    if signal.error && !say(error, Wire::Error, backend) {
+    if signal.error && !say(error, Wire::Error, outlet) {
         // Not announced: its own message is what failed.
-        let _ = events.raise(register::MSI_GERROR_ABT_ERR);
+        let _ = events.lock().raise(register::MSI_GERROR_ABT_ERR);
     }
 }
 
 /// False when the message found no memory.
-fn say(message: super::events::Message, wire: Wire, backend: &mut dyn Backend) -> bool {
+fn say(message: super::events::Message, wire: Wire, outlet: &mut dyn Outlet) -> bool {
     if message.address == 0 {
-        backend.interrupt(wire);
+        outlet.interrupt(wire);
         return true;
     }
-    backend.write(palisade_hal::Ipa::new(message.address), &message.data.to_le_bytes())
+    outlet.write(palisade_hal::Ipa::new(message.address), &message.data.to_le_bytes())
 }

@@ -1,9 +1,10 @@
 //! The guest's event queue, its global errors, and the interrupts of both (§7).
 //!
-//! This half of a virtual SMMU has a lock of its own, which is a leaf: the pump of the physical
-//! event queues takes it and nothing else.
+//! This half of a virtual SMMU has a lock of its own, under which nothing is waited for: the pump of
+//! the physical event queues takes it, guest memory and nothing else.
 
 use palisade_hal::Ipa;
+use palisade_hal::lock::{Mutex, Rank};
 use palisade_spec::register;
 
 use super::identity::Identity;
@@ -29,6 +30,9 @@ pub(super) struct Message {
     attributes: u32,
 }
 
+/// The event half of a virtual SMMU behind its lock.
+pub type Events = Mutex<EventSide>;
+
 /// Event queue, global errors and interrupt control of a virtual SMMU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventSide {
@@ -49,6 +53,11 @@ impl EventSide {
     /// As it is after a reset.
     pub fn new(identity: Identity) -> Self {
         Self { identity, ..Self::default() }
+    }
+
+    /// The same, behind its lock.
+    pub fn locked(identity: Identity) -> Events {
+        Mutex::new(Rank::VirtualSmmuEvents, Self::new(identity))
     }
 
     /// Records that reached the guest's queue, and those that found it full or off.

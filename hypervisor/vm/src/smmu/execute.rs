@@ -5,7 +5,7 @@ use palisade_spec::{Cmd, Cs, Opcode, register};
 use super::backend::{Backend, CommandFailure};
 use super::batch::{Batch, Blamed, Completion};
 use super::control::{VirtualSmmu, notify};
-use super::events::EventSide;
+use super::events::Events;
 use super::registers::Progress;
 use super::{ENTRY_UNITS, EXIT_UNITS};
 
@@ -31,36 +31,27 @@ enum Act {
 }
 
 impl VirtualSmmu {
-    /// CMDQ_PROD. A vCPU whose exit was not complete makes the same store again: that one changes
-    /// nothing, because another vCPU may have moved PROD on.
+    /// CMDQ_PROD.
     pub(super) fn set_prod(
         &mut self,
-        vcpu: usize,
         value: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Progress {
-        let value = value & 0xf_ffff;
-        let replayed = self.owed.get_mut(vcpu).and_then(Option::take) == Some(value);
-        if !replayed {
-            self.queue.prod = value;
-        }
-        let progress = self.advance(backend, events);
+        self.queue.prod = value & 0xf_ffff;
+        self.advance(backend, events)
+    }
+
+    /// Works the queue off until it is empty, an error stops it, or the exit's budget is spent.
+    pub fn advance(&mut self, backend: &mut dyn Backend, events: &Events) -> Progress {
+        let progress = self.work(backend, events);
         if progress == Progress::Again {
             self.counts.continued = self.counts.continued.saturating_add(1);
-            if let Some(owed) = self.owed.get_mut(vcpu) {
-                *owed = Some(value);
-            }
         }
         progress
     }
 
-    /// Works the queue off until it is empty, an error stops it, or the exit's budget is spent.
-    pub(super) fn advance(
-        &mut self,
-        backend: &mut dyn Backend,
-        events: &mut EventSide,
-    ) -> Progress {
+    fn work(&mut self, backend: &mut dyn Backend, events: &Events) -> Progress {
         let most = self.identity.command_log2();
         let (mut batch, mut units) = (Batch::default(), EXIT_UNITS);
         let mut progress = Progress::Done;
@@ -118,7 +109,7 @@ impl VirtualSmmu {
         if let Some((at, cerror)) = error {
             self.counts.illegal = self.counts.illegal.saturating_add(1);
             (self.queue.cons, self.cerror) = (at, cerror);
-            let signal = events.raise(register::CMDQ_ERR);
+            let signal = events.lock().raise(register::CMDQ_ERR);
             notify(signal, backend, events);
             return Progress::Done;
         }
@@ -126,8 +117,8 @@ impl VirtualSmmu {
     }
 
     /// Commands are taken: the queue is on and no error of it is active.
-    fn runs(&self, events: &EventSide) -> bool {
-        self.cr0 & register::CMDQEN != 0 && !events.is_active(register::CMDQ_ERR)
+    fn runs(&self, events: &Events) -> bool {
+        self.cr0 & register::CMDQEN != 0 && !events.lock().is_active(register::CMDQ_ERR)
     }
 
     /// Completes everything that was gathered and publishes CONS.
@@ -139,14 +130,14 @@ impl VirtualSmmu {
         batch: &mut Batch,
         cons: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Result<(), (u32, u32)> {
         if batch.has_commands() {
             self.counts.batches = self.counts.batches.saturating_add(1);
         }
         let (lost, result) = batch.flush(backend);
         if lost {
-            let signal = events.raise(register::MSI_CMDQ_ABT_ERR);
+            let signal = events.lock().raise(register::MSI_CMDQ_ABT_ERR);
             notify(signal, backend, events);
         }
         match result {
@@ -171,7 +162,7 @@ impl VirtualSmmu {
         last: u32,
         units: &mut u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> bool {
         while let Some(member) = self.members.get(self.entry_at) {
             if member.streams.iter().any(|stream| (first..=last).contains(stream)) {

@@ -8,7 +8,8 @@
 //! Guest memory is read by value: an entry when CFGI names it, a command when PROD moves. What
 //! the guest writes afterwards changes nothing.
 //!
-//! This is the emulation alone: no VM is given one yet.
+//! [`SmmuDevice`] puts the emulation into a VM's memory map, over the VM's groups of devices, its RAM
+//! and its interrupt controller.
 //!
 //! | module | manual |
 //! |---|---|
@@ -17,15 +18,18 @@
 //! | `table` | §3.3.1, §5.1: the guest's stream table |
 //! | `queue`, `execute`, `batch` | §3.5, §4: its commands, gathered into physical batches |
 //! | `events` | §7: event queue, global errors, interrupts |
+//! | `device`, `world` | the registers as a device of a VM, and what stands behind them |
 //!
 //! # Bounds
 //! One exit carries out [`EXIT_UNITS`] units at most: a command is one, an entry
-//! [`ENTRY_UNITS`] for each device that it concerns. What is left is continued by the
-//! replayed access, and interrupts are taken in between.
+//! [`ENTRY_UNITS`] for each device that it concerns. What is left is done after the vCPU's next
+//! exit, which it brings about itself, and interrupts are taken in between. The store is not made
+//! again: a guest's own second store of the same value could not be told from it.
 
 mod backend;
 mod batch;
 mod control;
+mod device;
 mod events;
 mod execute;
 mod identity;
@@ -34,12 +38,15 @@ mod registers;
 mod table;
 #[cfg(test)]
 mod tests;
+mod world;
 
-pub use backend::{Backend, CommandFailure, EntryRefused, Wire};
+pub use backend::{Backend, CommandFailure, EntryRefused, Outlet, Wire};
 pub use control::{Counts, NoRoom, VirtualSmmu};
-pub use events::{EventSide, Signal};
+pub use device::{SmmuConfig, SmmuDevice};
+pub use events::{EventSide, Events, Signal};
 pub use identity::Identity;
 pub use registers::Progress;
+pub use world::Lines;
 
 /// Units of work of one exit.
 pub const EXIT_UNITS: u32 = 256;

@@ -4,16 +4,15 @@ use palisade_spec::register;
 
 use super::backend::Backend;
 use super::control::VirtualSmmu;
-use super::events::{BASE_BITS, EventSide, set_half};
+use super::events::{BASE_BITS, Events, set_half};
 
-/// Whether an access is complete.
+/// Whether everything that the guest asked for is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
     /// It is.
     Done,
-    /// The exit's budget is spent: the guest makes the same access again, and interrupts are taken
-    /// in between.
+    /// The exit's budget is spent: [`VirtualSmmu::advance`] goes on, once interrupts were taken.
     Again,
 }
 
@@ -21,7 +20,7 @@ const AFTER: u64 = 4;
 
 impl VirtualSmmu {
     /// Reads `bytes` (4 or 8) at `offset`; other widths read zero (§6.2).
-    pub fn read(&self, offset: u64, bytes: u64, events: &EventSide) -> u64 {
+    pub fn read(&self, offset: u64, bytes: u64, events: &Events) -> u64 {
         match bytes {
             4 => u64::from(self.word(offset, events)),
             8 => {
@@ -32,7 +31,7 @@ impl VirtualSmmu {
         }
     }
 
-    fn word(&self, offset: u64, events: &EventSide) -> u32 {
+    fn word(&self, offset: u64, events: &Events) -> u32 {
         match offset {
             register::IDR0..=register::AIDR => self.identity.register(offset),
             register::CR0 | register::CR0ACK => self.cr0,
@@ -46,26 +45,25 @@ impl VirtualSmmu {
             at if at == register::CMDQ_BASE + AFTER => (self.queue.base >> 32) as u32,
             register::CMDQ_PROD => self.queue.prod,
             register::CMDQ_CONS => self.queue.cons | self.cerror << register::CONS_ERR_SHIFT,
-            at => events.read(at).unwrap_or(0),
+            at => events.lock().read(at).unwrap_or(0),
         }
     }
 
     /// Writes `bytes` (4 or 8) at `offset`; other widths are ignored.
     pub fn write(
         &mut self,
-        vcpu: usize,
         offset: u64,
         bytes: u64,
         value: u64,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Progress {
         match bytes {
-            4 => self.put(vcpu, offset, value as u32, backend, events),
+            4 => self.put(offset, value as u32, backend, events),
             8 => {
                 let high = offset.saturating_add(AFTER);
-                let first = self.put(vcpu, offset, value as u32, backend, events);
-                match self.put(vcpu, high, (value >> 32) as u32, backend, events) {
+                let first = self.put(offset, value as u32, backend, events);
+                match self.put(high, (value >> 32) as u32, backend, events) {
                     Progress::Done => first,
                     Progress::Again => Progress::Again,
                 }
@@ -76,11 +74,10 @@ impl VirtualSmmu {
 
     fn put(
         &mut self,
-        vcpu: usize,
         offset: u64,
         value: u32,
         backend: &mut dyn Backend,
-        events: &mut EventSide,
+        events: &Events,
     ) -> Progress {
         let (on, queue_on) = (self.cr0 & register::SMMUEN != 0, self.cr0 & register::CMDQEN != 0);
         match offset {
@@ -97,14 +94,14 @@ impl VirtualSmmu {
             at if at == register::CMDQ_BASE + AFTER && !queue_on => {
                 set_half(&mut self.queue.base, value, 1, BASE_BITS);
             }
-            register::CMDQ_PROD => return self.set_prod(vcpu, value, backend, events),
+            register::CMDQ_PROD => return self.set_prod(value, backend, events),
             register::CMDQ_CONS if !queue_on => {
                 self.queue.cons = value & 0xf_ffff;
                 self.cerror = value >> register::CONS_ERR_SHIFT & 0x7f;
             }
             at => {
                 // An error that is acknowledged lets the command queue go on (§7.1).
-                if events.write(at, value) == Some(true) {
+                if events.lock().write(at, value) == Some(true) {
                     return self.advance(backend, events);
                 }
             }
