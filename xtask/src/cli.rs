@@ -94,6 +94,9 @@ pub struct RunOptions {
     /// The guest's command line
     #[arg(long, value_name = "TEXT", requires = "guest", allow_hyphen_values = true)]
     pub append: Option<String>,
+    /// The guest's own IOMMU: "smmuv3", or "none"
+    #[arg(long, value_name = "KIND", requires = "guest")]
+    pub iommu: Option<String>,
     /// The guest's vCPUs
     #[arg(long, value_name = "N", default_value_t = 1, requires = "guest")]
     pub vcpus: u32,

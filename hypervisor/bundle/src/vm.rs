@@ -42,6 +42,8 @@ pub struct Vm<'a> {
     pub bootargs: &'a str,
     /// The operator said in so many words that its devices' DMA need not be isolated.
     pub no_dma_isolation: bool,
+    /// It has SMMUs of its own before its devices.
+    pub virtual_smmu: bool,
     /// Ranges that it cannot write.
     pub readonly: ArrayVec<ReadOnly, MAX_READONLY>,
     /// Its devices.
@@ -110,6 +112,7 @@ struct Draft<'a> {
     firmware: bool,
     bootargs: &'a str,
     no_dma_isolation: bool,
+    virtual_smmu: bool,
     readonly: ArrayVec<ReadOnly, MAX_READONLY>,
     devices: ArrayVec<Device<'a>, MAX_DEVICES>,
 }
@@ -143,6 +146,7 @@ pub(crate) fn read<'a>(
         firmware: draft.firmware,
         bootargs: draft.bootargs,
         no_dma_isolation: draft.no_dma_isolation,
+        virtual_smmu: draft.virtual_smmu,
         readonly: draft.readonly,
         devices: draft.devices,
     };
@@ -188,6 +192,11 @@ fn property<'a>(
         "dma-isolation" => match context.text(field, value)? {
             "none" => draft.no_dma_isolation = true,
             "smmu" => draft.no_dma_isolation = false,
+            text => return Err(context.error(field, Problem::Text(text))),
+        },
+        "iommu" => match context.text(field, value)? {
+            "smmuv3" => draft.virtual_smmu = true,
+            "none" => draft.virtual_smmu = false,
             text => return Err(context.error(field, Problem::Text(text))),
         },
         "readonly" => {

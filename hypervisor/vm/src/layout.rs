@@ -38,6 +38,16 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_INTID: u32 = 33;
 /// Its clock in Hz.
 pub const UART_CLOCK: u32 = 24_000_000;
+/// The VM's own SMMUs, one after the other.
+pub const SMMU: u64 = 0x0905_0000;
+/// Bytes of an SMMU's registers: two pages of 64 KiB (IHI 0070, 6.1).
+pub const SMMU_BYTES: u64 = 0x2_0000;
+/// The most SMMUs of a VM.
+pub const MAX_SMMUS: usize = 4;
+/// The first SMMU's first interrupt, SPI 240: events, CMD_SYNC, errors; then the next one's.
+pub const SMMU_INTID: u32 = 272;
+/// Interrupts of an SMMU.
+pub const SMMU_INTIDS: u32 = 3;
 /// Registers of devices that the VM has by their device tree path.
 pub const PLAIN: u64 = 0x0a00_0000;
 /// Bytes of that window.

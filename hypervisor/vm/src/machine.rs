@@ -17,6 +17,7 @@ use crate::{
     pl011::{Console, Pl011},
     psci::{PowerTable, affinity, error},
     rate::RateLimit,
+    smmu::SmmuDevice,
     vcpu::Outcome,
     vgic::{Distributor, MAX_VCPUS, REDISTRIBUTOR_BYTES, Redistributors, Vgic},
 };
@@ -238,15 +239,26 @@ impl Vm {
         }
     }
 
-    /// Goes on with what its guest's queue of message commands still asks for, one exit's share.
-    /// Whether the calling vCPU has to come again soon.
+    /// Goes on with what its guest's queues of commands, for messages and of its SMMUs, still ask
+    /// for, one exit's share of each. Whether the calling vCPU has to come again soon.
     pub(crate) fn go_on(&self) -> bool {
-        self.messages.as_ref().is_some_and(|(_, its)| its.is_behind() && its.go_on())
+        let messages = self.messages.as_ref();
+        let mut again = messages.is_some_and(|(_, its)| its.is_behind() && its.go_on());
+        for smmu in self.smmus().iter().filter(|smmu| smmu.is_behind()) {
+            again |= smmu.go_on();
+        }
+        again
     }
 
-    /// Whether its guest's queue of message commands asks for more.
+    /// Whether its guest's queues of commands ask for more.
     pub(crate) fn is_behind(&self) -> bool {
         self.messages.as_ref().is_some_and(|(_, its)| its.is_behind())
+            || self.smmus().iter().any(|smmu| smmu.is_behind())
+    }
+
+    /// Its own SMMUs.
+    pub fn smmus(&self) -> &[Arc<SmmuDevice>] {
+        self.service.as_ref().map_or(&[], |service| service.smmus())
     }
 
     /// Commands of its translation service that were refused, and requests that the physical one

@@ -539,7 +539,7 @@ fn the_device_tree_agrees_with_the_wires() {
     fdt.begin("");
     fdt.cell("#address-cells", 2);
     fdt.cell("#size-cells", 2);
-    describe(&mut fdt, Interrupts { gic: 1, gic_address_cells: 2, its: None });
+    describe(&mut fdt, Interrupts { gic: 1, gic_address_cells: 2, its: None }, &[]);
     fdt.begin("gic");
     fdt.cell("phandle", 1);
     fdt.end();

@@ -17,6 +17,7 @@ fn machine(gic: Version) -> Machine<'static> {
         firmware: false,
         plain: None,
         no_dma_isolation: true,
+        smmus: &[],
     }
 }
 

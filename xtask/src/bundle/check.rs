@@ -51,6 +51,12 @@ fn check_vm(vm: &Vm, taken: &mut Vec<(String, String)>) -> Result<()> {
     {
         bail!("dma_isolation: {word:?} is neither \"smmu\" nor \"none\"");
     }
+    if let Some(word) = vm.iommu.as_deref()
+        && word != "none"
+        && word != "smmuv3"
+    {
+        bail!("iommu: {word:?} is neither \"smmuv3\" nor \"none\"");
+    }
     for range in &vm.readonly {
         let length = size(&range.size)
             .with_context(|| format!("readonly.size: {:?} is no size", range.size))?;
@@ -153,6 +159,7 @@ mod tests {
             (VM.replace("2MiB", "2 bananas"), &["\"a\"", "memory", "bananas"]),
             (VM.replace("2MiB", "100"), &["memory", "4 KiB"]),
             (format!("{VM}dma_isolation='off'"), &["dma_isolation", "off"]),
+            (format!("{VM}iommu='smmu'"), &["iommu", "smmu"]),
             (format!("{VM}{VM}"), &["name", "two VMs"]),
             (format!("{VM}{device}{}{device}", VM.replace("'a'", "'b'")), &["01:00.0", "\"a\""]),
             (format!("{VM}[[vm.device]]\nguest='00:01.0'"), &["either pci or fdt_path"]),

@@ -46,6 +46,9 @@ pub struct Vm {
     /// "smmu" (the default) or "none".
     #[serde(default)]
     pub dma_isolation: Option<String>,
+    /// "smmuv3": an SMMU of its own before its devices; "none" (the default).
+    #[serde(default)]
+    pub iommu: Option<String>,
     /// The devices it owns.
     #[serde(default, rename = "device")]
     pub devices: Vec<Device>,

@@ -39,6 +39,9 @@ fn write_vm(fdt: &mut FdtWriter, vm: &Vm, entry: &Entry) -> Result<()> {
     if vm.dma_isolation.as_deref() == Some("none") {
         fdt.property_string("dma-isolation", "none")?;
     }
+    if vm.iommu.as_deref() == Some("smmuv3") {
+        fdt.property_string("iommu", "smmuv3")?;
+    }
     if !vm.readonly.is_empty() {
         let mut cells = Vec::new();
         for range in &vm.readonly {

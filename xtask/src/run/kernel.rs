@@ -147,6 +147,7 @@ fn vm(options: &RunOptions, kernel: &Path, devices: &[(Address, String)]) -> Res
         firmware: options.guest_firmware.is_some(),
         bootargs: options.append.clone().unwrap_or_default(),
         dma_isolation: None,
+        iommu: options.iommu.clone(),
         devices,
         readonly: Vec::new(),
     })

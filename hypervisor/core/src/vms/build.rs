@@ -183,7 +183,11 @@ fn attach_devices_and_load(
     {
         vm.add_its(messages, senders)?;
     }
-    if let Some(service) = interface::service(machine, owner, &memory, &assigned)? {
+    let smmus = match manifest.virtual_smmu {
+        true => interface::smmus(machine, owner, vm, &assigned)?,
+        false => Vec::new(),
+    };
+    if let Some(service) = interface::service(machine, owner, &memory, &assigned, smmus)? {
         vm.set_service(service);
     }
     let boot = images::load(manifest, vm, &plain)?;

@@ -1,5 +1,7 @@
 //! The images of a VM, copied into its memory.
 
+use alloc::vec::Vec;
+
 use palisade_bundle::Vm as Manifest;
 use palisade_vm::Vm;
 use palisade_vm::load::{self, Boot, Images, LoadError, Machine};
@@ -14,6 +16,10 @@ pub(crate) fn load(
     vm: &Vm,
     plain: &PlainSet<'_>,
 ) -> Result<Boot, LoadError> {
+    let smmus: Vec<Vec<u32>> = vm
+        .service()
+        .map(|service| service.smmus().iter().map(|smmu| smmu.streams()).collect())
+        .unwrap_or_default();
     let machine = Machine {
         vcpus: vm.cores().len(),
         memory: manifest.memory,
@@ -25,6 +31,7 @@ pub(crate) fn load(
         firmware: manifest.firmware,
         plain: Some(plain),
         no_dma_isolation: manifest.no_dma_isolation,
+        smmus: &smmus,
     };
     let images = Images {
         kernel: manifest.kernel.data,

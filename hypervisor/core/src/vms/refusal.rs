@@ -32,6 +32,15 @@ pub(crate) enum BuildError {
     /// Two emulated devices at one place.
     #[error("{0}")]
     Bus(#[from] BusError),
+    /// It cannot have an SMMU of its own before a device.
+    #[error(
+        "iommu = \"smmuv3\": SMMU {0:#x} cannot be shown to a guest: it does not nest translations, \
+         or is not coherent"
+    )]
+    NoVirtualSmmu(u32),
+    /// Its devices stand behind more SMMUs than it can have.
+    #[error("iommu = \"smmuv3\": its devices are behind more than {0} SMMUs")]
+    TooManySmmus(usize),
     /// It wants more than there is.
     #[error("memory: {wanted} MiB wanted, {free} MiB are free")]
     TooLarge {

@@ -144,6 +144,7 @@ fn manifest(devices: &[Device<'static>]) -> &'static Manifest<'static> {
         firmware: false,
         bootargs: "",
         no_dma_isolation: false,
+        virtual_smmu: false,
         readonly: [].into_iter().collect(),
         devices: devices.iter().copied().collect(),
     })

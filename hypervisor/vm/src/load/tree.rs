@@ -8,8 +8,8 @@ use palisade_gic::Version;
 use super::writer::TreeWriter;
 use crate::layout::{
     CPU_INTERFACE, CPU_INTERFACE_BYTES, DISTRIBUTOR, DISTRIBUTOR_BYTES, ITS, ITS_BYTES,
-    PHYSICAL_TIMER, RAM, REDISTRIBUTORS, UART, UART_BYTES, UART_CLOCK, UART_INTID, VARIABLES,
-    VARIABLES_BYTES, VIRTUAL_TIMER,
+    PHYSICAL_TIMER, RAM, REDISTRIBUTORS, SMMU, SMMU_BYTES, SMMU_INTID, SMMU_INTIDS, UART,
+    UART_BYTES, UART_CLOCK, UART_INTID, VARIABLES, VARIABLES_BYTES, VIRTUAL_TIMER,
 };
 use crate::passthrough::{PlainSet, describe_plain};
 use crate::pci;
@@ -17,10 +17,13 @@ use crate::pci;
 const GIC: u32 = 1;
 const CLOCK: u32 = 2;
 const ITS_PHANDLE: u32 = 3;
+/// The first SMMU's; the others' follow.
+const SMMU_PHANDLE: u32 = 4;
 /// Interrupt specifiers: type, number, flags.
 const SPI: u32 = 0;
 const PPI: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
+const EDGE_RISING: u32 = 1;
 /// Timer interrupts that a guest has no use for, but whose places the binding wants: secure
 /// (PPI 13) and hypervisor (PPI 10).
 const TIMER_SECURE: u32 = 29;
@@ -47,6 +50,8 @@ pub struct Machine<'a> {
     pub pci: bool,
     /// It starts with firmware in flash, and has a bank for that one's variables.
     pub firmware: bool,
+    /// Its SMMUs, and the devices on its bus that stand behind each.
+    pub smmus: &'a [Vec<u32>],
     /// Its devices by device tree path.
     pub plain: Option<&'a PlainSet<'a>>,
     /// Its devices' DMA is not isolated: the tree says so, too.
@@ -87,7 +92,11 @@ pub fn tree(machine: &Machine<'_>) -> Result<Vec<u8>, vm_fdt::Error> {
     }
     if machine.pci {
         let its = machine.its.then_some(ITS_PHANDLE);
-        pci::describe(&mut fdt, pci::Interrupts { gic: GIC, gic_address_cells: 2, its });
+        let interrupts = pci::Interrupts { gic: GIC, gic_address_cells: 2, its };
+        pci::describe(&mut fdt, interrupts, &iommu_map(machine.smmus));
+    }
+    for number in 0..machine.smmus.len() {
+        smmu(&mut fdt, number as u32);
     }
     if let Some(plain) = machine.plain {
         describe_plain(&mut fdt, plain);
@@ -168,6 +177,48 @@ fn gic(fdt: &mut TreeWriter, machine: &Machine<'_>) {
         fdt.end();
     }
     fdt.end();
+}
+
+/// An SMMU's node; its interrupts are edges (IHI 0070, 3.18).
+fn smmu(fdt: &mut TreeWriter, number: u32) {
+    let base = SMMU + u64::from(number) * SMMU_BYTES;
+    let first = SMMU_INTID + number * SMMU_INTIDS - 32;
+    fdt.begin_at("iommu", base);
+    fdt.text("compatible", "arm,smmu-v3");
+    fdt.pairs("reg", &[base, SMMU_BYTES]);
+    let line = |nth: u32| [SPI, first + nth, EDGE_RISING];
+    fdt.cells("interrupts", &[line(0), line(1), line(2)].concat());
+    fdt.texts("interrupt-names", &["eventq", "cmdq-sync", "gerror"]);
+    fdt.cell("#iommu-cells", 1);
+    fdt.flag("dma-coherent");
+    fdt.cell("phandle", SMMU_PHANDLE + number);
+    fdt.end();
+}
+
+/// Which SMMU each requester id of the PCI host goes to, as `iommu-map` says it: the first one but
+/// for the devices behind the others. A device that is plugged in later keeps to the first.
+fn iommu_map(smmus: &[Vec<u32>]) -> Vec<u32> {
+    let mut others: Vec<(u32, u32)> = Vec::new();
+    for (number, devices) in (0..).zip(smmus).skip(1) {
+        others.extend(devices.iter().map(|&device| (device & 0xffff, number)));
+    }
+    others.sort_unstable();
+    let mut map = Vec::new();
+    let mut next = 0;
+    let mut entry = |first: u32, end: u32, number: u32| {
+        if first < end {
+            map.extend([first, SMMU_PHANDLE + number, first, end - first]);
+        }
+    };
+    for (device, number) in others {
+        entry(next, device, 0);
+        entry(device.max(next), device + 1, number);
+        next = device + 1;
+    }
+    if !smmus.is_empty() {
+        entry(next, 0x1_0000, 0);
+    }
+    map
 }
 
 fn uart(fdt: &mut TreeWriter) {

@@ -26,8 +26,9 @@ fn pair(value: u64) -> [u32; 2] {
     [(value >> 32) as u32, (value & 0xffff_ffff) as u32]
 }
 
-/// Writes the node. Its parent must have two address and two size cells.
-pub fn describe(fdt: &mut TreeWriter, interrupts: Interrupts) {
+/// Writes the node. Its parent must have two address and two size cells. `iommu_map`: which IOMMU
+/// a requester id goes to, empty where the guest has none.
+pub fn describe(fdt: &mut TreeWriter, interrupts: Interrupts, iommu_map: &[u32]) {
     fdt.begin("pcie@10000000");
     fdt.text("compatible", "pci-host-ecam-generic");
     fdt.text("device_type", "pci");
@@ -58,6 +59,9 @@ pub fn describe(fdt: &mut TreeWriter, interrupts: Interrupts) {
     fdt.cells("interrupt-map-mask", &MASK);
     if let Some(its) = interrupts.its {
         fdt.cells("msi-map", &[0, its, 0, 0x1_0000]);
+    }
+    if !iommu_map.is_empty() {
+        fdt.cells("iommu-map", iommu_map);
     }
     fdt.end();
 }

@@ -107,6 +107,11 @@ impl SmmuDevice {
         self.told.lock().0.clone_from(&world.places);
     }
 
+    /// The virtual StreamIDs of the devices behind it.
+    pub fn streams(&self) -> Vec<u32> {
+        self.told.lock().0.iter().map(|place| place.stream).collect()
+    }
+
     /// A reset of the VM: off, with no event waiting. The caller puts the devices behind stage 2
     /// alone.
     pub fn reset(&self) {

@@ -189,6 +189,7 @@ fn images_are_loaded_and_the_tree_is_at_x0() {
         firmware: false,
         plain: None,
         no_dma_isolation: false,
+        smmus: &[],
     };
     let images = load::Images { kernel: &[7; 5000], initrd: Some(&[8; 100]) };
     let boot = load::load(m.vm.memory(), &machine, images).unwrap();
