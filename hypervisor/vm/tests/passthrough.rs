@@ -22,13 +22,15 @@ use palisade_iommu::{
     FaultKind, FaultRecord, Invalidation, IommuDriver, Iommus, Owner, StreamState,
 };
 use palisade_pci::fake::{Event, FakeBus, FakeFunction};
-use palisade_pci::regs::{acs, ats, extended, header};
+use palisade_pci::regs::{acs, extended, header};
 use palisade_pci::{Address, Ecam, Topology};
 use palisade_vm::passthrough::{Bus, Passthrough, Refusal, Request};
 
 const SMMU: u32 = 7;
 const NVME: u16 = 0x0100;
 const EDU: u16 = 0x0200;
+/// Wherever a device may be that translates itself.
+const DEVICES: [u16; 4] = [NVME, NVME + 1, EDU, 0x0020];
 
 fn host(smmu: bool) -> PcieHost {
     let range = |base, size| Range::new(base, size).expect("range");
@@ -64,6 +66,9 @@ struct Rig {
     escaped: Arc<AtomicBool>,
     /// The state of the stream whenever ATS went off in its device.
     untranslated: Arc<Mutex<Vec<StreamState>>>,
+    /// Set if ATS was on in a device whose stream is known to do without, or went off in one of
+    /// which that was not known.
+    disagreed: Arc<AtomicBool>,
 }
 
 /// The bus, with an eye on the ATS control of every device.
@@ -71,6 +76,13 @@ struct Watched {
     bus: Arc<FakeBus>,
     driver: Arc<FakeDriver>,
     untranslated: Arc<Mutex<Vec<StreamState>>>,
+    disagreed: Arc<AtomicBool>,
+}
+
+/// The ATS Control Register's enable bit of a device whose first extended capability that is.
+fn ats(bus: &FakeBus, bdf: u16) -> bool {
+    bus.peek32(bdf, extended::START) as u16 == extended::ATS
+        && bus.peek32(bdf, extended::START + 4) >> 31 != 0
 }
 
 impl FakeDevice for Watched {
@@ -79,13 +91,18 @@ impl FakeDevice for Watched {
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) {
-        let (requester, at) = ((offset >> 12) as u16, (offset & 0xfff) as u16);
-        let on = |bus: &FakeBus| bus.peek32(requester, at & !3) >> 16 & 0x8000 != 0;
-        let ats = at == extended::START + ats::CONTROL && on(&self.bus);
+        let before = DEVICES.map(|bdf| ats(&self.bus, bdf));
         self.bus.write(offset, width, value);
-        if ats && !on(&self.bus) {
-            let state = self.driver.stream_state(StreamId::new(requester.into()));
-            self.untranslated.lock().unwrap().push(state);
+        for (bdf, before) in DEVICES.into_iter().zip(before) {
+            let (stream, on) = (StreamId::new(bdf.into()), ats(&self.bus, bdf));
+            if before && !on {
+                let state = self.driver.stream_state(stream);
+                self.untranslated.lock().unwrap().push(state);
+            }
+            let aborts = self.driver.stream_state(stream) == StreamState::Abort;
+            if before != on && !aborts && self.driver.device_tlb(stream) != on {
+                self.disagreed.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -123,11 +140,12 @@ fn rig(root: Vec<FakeFunction>, driver: Option<Arc<FakeDriver>>) -> Rig {
     let known = driver.is_some();
     let driver = driver.unwrap_or_else(FakeDriver::new);
     let bus = FakeBus::new(clock.clone(), root);
-    let untranslated = Arc::default();
+    let (untranslated, disagreed) = (Arc::default(), Arc::<AtomicBool>::default());
     let watched = Watched {
         bus: bus.clone(),
         driver: driver.clone(),
         untranslated: Arc::clone(&untranslated),
+        disagreed: disagreed.clone(),
     };
     let ecam = Ecam::new(Mmio::fake(Arc::new(watched), board.ecam.size()), &board);
     let topology = Arc::new(Topology::enumerate(ecam, &board));
@@ -154,7 +172,7 @@ fn rig(root: Vec<FakeFunction>, driver: Option<Arc<FakeDriver>>) -> Rig {
     }
     let _ = seen.set((bus.clone(), driver.clone()));
     let book = Passthrough::new(vec![Bus { host: board, topology }]);
-    Rig { clock, bus, driver, iommus, book, escaped, untranslated }
+    Rig { clock, bus, driver, iommus, book, escaped, untranslated, disagreed }
 }
 
 fn device(bdf: u16, guest: u16) -> Device<'static> {
@@ -282,7 +300,7 @@ fn a_contained_device_is_the_operators_to_reset() {
     let group = rig.iommus.group_of(DeviceId::new(NVME.into())).expect("its group");
     rig.iommus.drain(group.instance(), 64);
     assert_eq!(rig.state(NVME), StreamState::Abort);
-    rig.book.reset(0, &*rig.clock).expect("its VM starts anew");
+    rig.book.reset(0, &rig.iommus, &*rig.clock).expect("its VM starts anew");
     assert_eq!(rig.state(NVME), StreamState::Abort);
     rig.take_back(0);
     let (_, other) = rig.domain(1);
@@ -299,7 +317,7 @@ fn a_vm_that_starts_anew_keeps_its_devices_but_not_their_state() {
     let (_, domain) = rig.domain(0);
     rig.assign(0, &domain, &[device(NVME, 8)]).expect("assigned");
     rig.master(NVME, true);
-    rig.book.reset(0, &*rig.clock).expect("as it was");
+    rig.book.reset(0, &rig.iommus, &*rig.clock).expect("as it was");
     assert_eq!(rig.bus.resets(NVME), 2);
     assert_eq!(rig.state(NVME), StreamState::Stage2);
     assert_eq!(rig.bus.peek32(NVME, header::COMMAND) as u16 & header::COMMAND_MASTER, 0);
@@ -538,8 +556,9 @@ fn a_device_translates_until_its_own_tlb_is_empty() {
     let trusted = Device { ats_trusted: true, ..device(NVME, 8) };
     rig.assign(0, &domain, &[trusted]).expect("assigned");
     // A VM that starts anew keeps its devices as its streams are.
-    rig.book.reset(0, &*rig.clock).expect("as it was");
+    rig.book.reset(0, &rig.iommus, &*rig.clock).expect("as it was");
     assert!(translates(&rig, NVME), "the stream takes translations that the device lacks");
+    assert!(!rig.disagreed.load(Ordering::Relaxed), "device and stream did not agree about ATS");
     rig.untranslated.lock().unwrap().clear();
     rig.take_back(0);
     let states = rig.untranslated.lock().unwrap().clone();
@@ -572,7 +591,7 @@ fn a_shared_wire_goes_to_the_first() {
     assert_eq!(rig.book.rows().iter().filter(|row| row.wire.is_some()).count(), 1);
 }
 
-/// The ATS Control Register's enable bit of the device, whose capability is its first.
+/// Whether the device has its ATS on.
 fn translates(rig: &Rig, bdf: u16) -> bool {
-    rig.bus.peek32(bdf, 0x104) >> 31 != 0
+    ats(&rig.bus, bdf)
 }

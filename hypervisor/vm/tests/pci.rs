@@ -1,6 +1,7 @@
 //! The virtual PCI host over a fake hierarchy: what a guest sees, what it can change, and where
 //! its BARs go.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use palisade_board::{IdMap, PcieHost, Range, Space, Window};
@@ -12,7 +13,7 @@ use palisade_pci::{Address, Topology};
 use palisade_vm::load::TreeWriter;
 use palisade_vm::mmio::{Access, MmioDevice, Width};
 use palisade_vm::pci::{
-    BarMap, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire, wire_of,
+    BarMap, DeviceTlbs, Guest, Interrupts, PciError, PciHost, WINDOW64, describe, wire, wire_of,
 };
 
 /// Where the guest sees the device, and where it is.
@@ -27,6 +28,24 @@ struct View(Mutex<Vec<(u64, u64, u64)>>);
 impl View {
     fn now(&self) -> Vec<(u64, u64, u64)> {
         self.0.lock().expect("view").clone()
+    }
+}
+
+/// What the IOMMU core was told of the device's ATS, and how often the device was reset by then.
+struct Told {
+    bus: Arc<FakeBus>,
+    calls: Mutex<Vec<(bool, usize)>>,
+    refuses: AtomicBool,
+}
+
+impl DeviceTlbs for Told {
+    fn set(&self, device: Address, on: bool) -> Result<bool, palisade_iommu::Error> {
+        assert_eq!(device.requester(), DEVICE);
+        self.calls.lock().expect("calls").push((on, self.bus.resets(DEVICE)));
+        match self.refuses.load(Ordering::Relaxed) {
+            true => Err(palisade_iommu::Error::NoMemory),
+            false => Ok(on),
+        }
     }
 }
 
@@ -56,6 +75,7 @@ struct Rig {
     bus: Arc<FakeBus>,
     topology: Arc<Topology>,
     view: Arc<View>,
+    told: Arc<Told>,
     host: PciHost,
 }
 
@@ -91,14 +111,16 @@ fn rig_of(functions: Vec<FakeFunction>) -> Rig {
     let topology = Arc::new(Topology::enumerate(bus.ecam(&board), &board));
     assert_eq!(topology.problems(), []);
     let view = Arc::new(View::default());
-    let host = PciHost::new(view.clone());
+    let (calls, refuses) = (Mutex::default(), AtomicBool::new(false));
+    let told = Arc::new(Told { bus: bus.clone(), calls, refuses });
+    let host = PciHost::new(view.clone(), told.clone());
     let index = topology.find(Address::new(0, DEVICE)).expect("enumerated");
     host.add(
         &topology,
         Guest { index, bdf: GUEST, wired: true, messages: true, translates: false },
     )
     .expect("added");
-    Rig { clock, bus, topology, view, host }
+    Rig { clock, bus, topology, view, told, host }
 }
 
 fn nvme() -> FakeFunction {
@@ -427,16 +449,31 @@ fn without_its_wire_a_device_never_drives_it() {
 }
 
 #[test]
-fn a_device_that_translates_is_not_the_guests_to_reset() {
-    let rig = rig(nvme());
+fn its_stream_follows_the_ats_of_a_device_that_the_guest_resets() {
+    let rig = rig(FakeFunction::endpoint(0, 0, 0x0010_1b36).express(0, true).ats());
     let guest = rig.host.guests()[0];
-    let able = rig.find(capability::EXPRESS) + express::DEVICE_CAPABILITIES;
-    assert_ne!(rig.read32(able) & express::FLR, 0);
+    let control = rig.find(capability::EXPRESS) + express::DEVICE_CONTROL;
+    let ats = || rig.bus.peek32(DEVICE, extended::START + 4) >> 31 != 0;
+    let calls = || std::mem::take(&mut *rig.told.calls.lock().expect("calls"));
+    rig.write16(control, express::INITIATE_FLR);
+    rig.clock.advance(100_000);
+    rig.command(header::COMMAND_MASTER);
+    assert_eq!((rig.bus.resets(DEVICE), calls()), (1, vec![]), "without ATS nobody is told");
     rig.host.remove(GUEST);
     rig.host.add(&rig.topology, Guest { translates: true, ..guest }).expect("added");
-    assert_eq!(rig.read32(able) & express::FLR, 0, "it is offered");
-    rig.write16(able + 4, express::INITIATE_FLR);
-    assert_eq!(rig.bus.resets(DEVICE), 0, "ATS went off in the device, and not at its stream");
+    rig.command(header::COMMAND_MASTER);
+    assert_eq!((ats(), calls()), (true, vec![(true, 1)]));
+    // Off before the reset takes it; on again when the device is back, and not before.
+    rig.write16(control, express::INITIATE_FLR);
+    rig.command(header::COMMAND_MASTER);
+    assert_eq!((ats(), calls()), (false, vec![(false, 1)]));
+    rig.clock.advance(100_000);
+    rig.command(header::COMMAND_MASTER);
+    assert_eq!((ats(), calls()), (true, vec![(true, 2)]));
+    // Where the IOMMU does not follow nothing changes in the device.
+    rig.told.refuses.store(true, Ordering::Relaxed);
+    rig.write16(control, express::INITIATE_FLR);
+    assert_eq!((ats(), rig.bus.resets(DEVICE), calls()), (true, 2, vec![(false, 2)]));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn fill(
     if manifest.firmware {
         vm.add_flash()?;
     }
-    let pci = Arc::new(PciHost::new(memory.clone()));
+    let pci = Arc::new(PciHost::new(memory.clone(), machine.iommus.clone()));
     vm.add_device(Ipa::new(ECAM_BASE), ECAM_BYTES, pci.clone())?;
     open_windows(&mut vm)?;
     match attach_devices_and_load(machine, manifest, &mut vm, &pci, owner) {

@@ -97,8 +97,9 @@ impl BuiltVm {
         if let Some(service) = self.vm.service() {
             service.reset();
         }
-        if let Err(error) = machine.devices.reset(self.vm.index() as u16, &Counter) {
-            log::error!("device {error}");
+        if let Err(error) = machine.devices.reset(self.vm.index() as u16, &machine.iommus, &Counter)
+        {
+            log::error!("{error}");
             return false;
         }
         // An edge of its last life is not the next one's.

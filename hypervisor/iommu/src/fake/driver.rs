@@ -70,6 +70,8 @@ pub(super) struct Inner {
     /// Events of one stream that are no storm yet.
     pub(super) event_budget: u32,
     pub(super) counts: BTreeMap<u32, u32>,
+    /// Streams whose devices were said to have their ATS off.
+    pub(super) without_ats: BTreeSet<u32>,
     /// The devices use every context at once.
     pub(super) busy: bool,
     /// Runs once, while the next batch is under way.
@@ -162,6 +164,11 @@ impl FakeDriver {
         let mut entries = self.inner.lock().entries.clone();
         entries.retain(|_, entry| *entry != Entry::default());
         Snapshot { entries }
+    }
+
+    /// Whether the device behind `stream` is thought to translate itself, where it may.
+    pub fn device_tlb(&self, stream: StreamId) -> bool {
+        !self.inner.lock().without_ats.contains(&stream.get())
     }
 
     /// Number of context tables that exist.

@@ -68,6 +68,7 @@ impl IommuDriver for FakeDriver {
         entry.state = Config::default();
         entry.stage_two = None;
         entry.guest = None;
+        inner.without_ats.remove(&stream.get());
         answer?;
         inner.caches.forget_stream(stream.get());
         Ok(())
@@ -298,7 +299,14 @@ impl IommuDriver for FakeDriver {
     }
 
     fn set_device_tlb(&self, stream: StreamId, on: bool) -> Result<(), DriverError> {
-        self.inner.lock().step(Call::DeviceTlb(stream.get(), on))
+        let mut inner = self.inner.lock();
+        inner.step(Call::DeviceTlb(stream.get(), on))?;
+        if on {
+            inner.without_ats.remove(&stream.get());
+        } else {
+            inner.without_ats.insert(stream.get());
+        }
+        Ok(())
     }
 
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {

@@ -155,3 +155,17 @@ fn a_containment_without_an_answer_makes_the_group_dead() {
     house.iommus.retire(&domain, |_| true).unwrap();
     assert_eq!(house.iommus.footprint().vmids_lost, 1);
 }
+
+/// A device of a contained group keeps its ATS off: its stream aborts.
+#[test]
+fn a_contained_device_is_not_told_to_translate_again() {
+    let house = House::new();
+    let (group, device) = (house.group(2), house.group(2).devices()[0]);
+    assert_eq!(house.iommus.set_device_tlb(device, true), Ok(false), "nobody granted it");
+    let trusted = StreamPolicy { ats: true, ..StreamPolicy::default() };
+    house.iommus.assign(&group, &house.domain(), trusted).unwrap();
+    assert_eq!(house.iommus.set_device_tlb(device, false), Ok(false));
+    assert_eq!(house.iommus.set_device_tlb(device, true), Ok(true));
+    storm(&house, 0x20);
+    assert_eq!(house.iommus.set_device_tlb(device, true), Ok(false));
+}

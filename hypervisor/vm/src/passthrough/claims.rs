@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use palisade_board::PcieHost;
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_iommu::{Condition, DeviceId, Group, Iommus};
-use palisade_pci::{Address, Function, ResetMethod, Topology};
+use palisade_pci::{Address, Config, Function, ResetMethod, Topology};
 
 use super::lines::LineBook;
 use super::refusal::Refusal;
@@ -65,6 +65,13 @@ pub(super) struct Found<'p> {
     pub(super) bus: &'p Bus,
     pub(super) index: usize,
     pub(super) function: &'p Function,
+}
+
+impl Found<'_> {
+    /// Its configuration space.
+    pub(super) fn config(&self) -> Config<'_> {
+        self.bus.topology.ecam().config(self.function.address)
+    }
 }
 
 impl Passthrough {

@@ -4,11 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use palisade_hal::{Deadline, Env};
-use palisade_iommu::{Condition, Group, Idle, Iommus};
+use palisade_iommu::{Condition, DeviceId, Group, Idle, Iommus};
 use palisade_pci::regs::header;
 use palisade_pci::{Address, Error, IdleProof, set_ats};
 
 use super::claims::{Found, Passthrough, Row, group};
+use super::refusal::Refusal;
 
 /// What became of a device.
 #[derive(Clone, Copy, Debug)]
@@ -59,20 +60,34 @@ impl Passthrough {
     /// [`PciHost`](crate::pci::PciHost) is reset before.
     ///
     /// # Errors
-    /// The first device that is not what it was; the VM should be taken down.
-    pub fn reset(&self, vm: u16, env: &impl Env) -> Result<(), Error> {
+    /// The first device that is not what it was, or whose IOMMU does not follow; the VM should be
+    /// taken down.
+    pub fn reset(&self, vm: u16, iommus: &Iommus, env: &impl Env) -> Result<(), Refusal> {
         let _operation = self.operation.lock();
         let rows: Vec<Row> =
             self.rows.lock().iter().filter(|row| row.owner == Some(vm)).copied().collect();
-        for row in rows {
-            let found = self.find(row.address).map_err(|_| Error::Absent(row.address))?;
+        let follow = |row: &Row, on| {
+            let told = iommus.set_device_tlb(DeviceId::new(row.address.number()), on);
+            told.map_err(|error| Refusal::Iommu { device: row.address, error })
+        };
+        // Of all before the first is reset: one reset may reach them all, and takes ATS and what
+        // they have translated (10.5.1.3). From here on their streams take none of that.
+        for row in rows.iter().filter(|row| row.ats) {
+            follow(row, false)?;
+            set_ats(self.find(row.address)?.config(), false);
+        }
+        for row in &rows {
+            let found = self.find(row.address)?;
             let topology = &found.bus.topology;
-            let _proof = match row.method {
-                Some(method) => topology.reset(found.index, method, env)?,
-                None => topology.silence(found.index, env)?,
+            let proof = match row.method {
+                Some(method) => topology.reset(found.index, method, env),
+                None => topology.silence(found.index, env),
             };
-            // Its stream still takes what it translates; a reset has switched that off in it.
-            set_ats(topology.ecam().config(row.address), row.ats);
+            let _proof = proof.map_err(Refusal::Device)?;
+        }
+        for row in rows.iter().filter(|row| row.ats) {
+            // Its stream first (IHI 0070 3.9.2).
+            set_ats(self.find(row.address)?.config(), follow(row, true)?);
         }
         Ok(())
     }
@@ -103,7 +118,7 @@ impl Passthrough {
             // Not before: what it holds was invalidated just now, and one that does not translate
             // does not respond to that (10.5.1.3). Its stream aborts, so that it got nothing new.
             if let Ok(found) = self.find(row.address) {
-                set_ats(found.bus.topology.ecam().config(row.address), false);
+                set_ats(found.config(), false);
             }
         }
         let mut returned = Vec::new();

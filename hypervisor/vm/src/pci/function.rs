@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use palisade_hal::{Ipa, PhysAddr};
+use palisade_iommu::{DeviceId, Iommus};
 use palisade_pci::regs::{express, header, power};
-use palisade_pci::{Address, BarKind, Config, Error, Function, Topology};
+use palisade_pci::{Address, BarKind, Config, Error, Function, Topology, set_ats};
 
 use super::shadow::Shadow;
 use super::{capabilities, layout};
@@ -26,6 +27,24 @@ pub trait BarMap: Send + Sync {
     fn unmap(&self, ipa: Ipa, bytes: u64);
 }
 
+/// Whether the IOMMU takes what devices translate themselves.
+///
+/// Called with the host's lock held, so the IOMMU core's locks come after it.
+pub trait DeviceTlbs: Send + Sync {
+    /// Says that the ATS of a device is about to be off, or on again, as
+    /// [`Iommus::set_device_tlb`]. Returns whether the device may have it on.
+    ///
+    /// # Errors
+    /// The IOMMU does not follow: the device's ATS must stay as it is, or off.
+    fn set(&self, device: Address, on: bool) -> Result<bool, palisade_iommu::Error>;
+}
+
+impl DeviceTlbs for Iommus {
+    fn set(&self, device: Address, on: bool) -> Result<bool, palisade_iommu::Error> {
+        self.set_device_tlb(DeviceId::new(device.number()), on)
+    }
+}
+
 /// A function as it is given to a guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
@@ -37,8 +56,8 @@ pub struct Guest {
     pub wired: bool,
     /// Its messages can be told from those of other functions.
     pub messages: bool,
-    /// It holds translations itself (ATS). Its function-level reset is hidden: it would switch
-    /// that off in the device (10.5.1.3), which then leaves invalidations without a response.
+    /// It holds translations itself (ATS). A function-level reset switches that off in the
+    /// device (10.5.1.3), so that its stream is told before, and again when it is back.
     pub translates: bool,
 }
 
@@ -56,6 +75,7 @@ struct Window {
 pub(super) struct VirtualFunction {
     pub(super) guest: Guest,
     topology: Arc<Topology>,
+    tlbs: Arc<dyn DeviceTlbs>,
     shadow: Box<Shadow>,
     windows: [Option<Window>; palisade_pci::MAX_BARS],
     /// PMCSR, if the function has power management.
@@ -69,7 +89,11 @@ pub(super) struct VirtualFunction {
 }
 
 impl VirtualFunction {
-    pub(super) fn new(topology: Arc<Topology>, guest: Guest) -> Result<Self, Error> {
+    pub(super) fn new(
+        topology: Arc<Topology>,
+        tlbs: Arc<dyn DeviceTlbs>,
+        guest: Guest,
+    ) -> Result<Self, Error> {
         let absent = Error::Absent(palisade_pci::Address::new(0, guest.bdf));
         let function = topology.function(guest.index).ok_or(absent)?;
         function.placed()?;
@@ -92,15 +116,10 @@ impl VirtualFunction {
             *slot = Some(Window { register, wide, bytes, pa: PhysAddr::new(cpu), mapped: None });
         }
         let power = capabilities::link(&mut shadow, config, guest.messages);
-        let flr = function.express.filter(|express| express.flr && !guest.translates);
-        if flr.is_none()
-            && let Some(express) = function.express
-        {
-            let able = express.offset.saturating_add(express::DEVICE_CAPABILITIES);
-            shadow.hide32(able, express::FLR);
-        }
+        let flr = function.express.filter(|express| express.flr);
         let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
-        Ok(Self { guest, shadow, windows, power, flr, decoding: false, restored: false, topology })
+        let (decoding, restored) = (false, false);
+        Ok(Self { guest, topology, tlbs, shadow, windows, power, flr, decoding, restored })
     }
 
     /// Where it really is.
@@ -165,6 +184,13 @@ impl VirtualFunction {
     fn restore(&mut self) -> bool {
         let Some((function, config)) = self.function().zip(self.config()) else { return false };
         let restored = self.restored || function.restore(config).is_ok();
+        if restored && !self.restored && self.guest.translates {
+            // Its stream takes translations before the device makes any (IHI 0070 3.9.2).
+            match self.tlbs.set(function.address, true) {
+                Ok(on) => set_ats(config, on),
+                Err(error) => log::error!("device {}: goes without ATS: {error}", function.address),
+            }
+        }
         self.restored = restored;
         restored
     }
@@ -173,10 +199,16 @@ impl VirtualFunction {
     /// addresses go back into the device when the guest lets it decode again.
     fn reset(&mut self, map: &dyn BarMap) {
         self.power_on(map);
-        if let (Some(config), Some(control)) = (self.config(), self.flr) {
-            config.update16(control, express::INITIATE_FLR, express::INITIATE_FLR);
+        let (Some(config), Some(control)) = (self.config(), self.flr) else { return };
+        // The reset takes ATS and what the device has translated: from here on its stream takes
+        // none of that, and nobody waits for the device to forget it.
+        if self.guest.translates
+            && let Err(error) = self.tlbs.set(config.address(), false)
+        {
+            log::error!("device {}: is not reset: {error}", config.address());
+            return;
         }
-        self.restored = false;
+        config.update16(control, express::INITIATE_FLR, express::INITIATE_FLR);
     }
 
     /// Every virtual register as at first; the device decodes and masters nothing.

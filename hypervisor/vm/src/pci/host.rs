@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_pci::{Address, Topology};
 
-use super::function::{BarMap, Guest, VirtualFunction};
+use super::function::{BarMap, DeviceTlbs, Guest, VirtualFunction};
 use super::layout::MAX_PORTS;
 use super::port::RootPort;
 use crate::mmio::{Access, MmioDevice};
@@ -71,12 +71,13 @@ impl Slots {
 pub struct PciHost {
     slots: Mutex<Slots>,
     map: Arc<dyn BarMap>,
+    tlbs: Arc<dyn DeviceTlbs>,
 }
 
 impl PciHost {
-    /// A host without devices, whose BARs are mapped by `map`.
-    pub fn new(map: Arc<dyn BarMap>) -> Self {
-        Self { slots: Mutex::new(Rank::GuestBus, Slots::default()), map }
+    /// A host without devices, whose BARs are mapped by `map`; `tlbs` follows their ATS.
+    pub fn new(map: Arc<dyn BarMap>, tlbs: Arc<dyn DeviceTlbs>) -> Self {
+        Self { slots: Mutex::new(Rank::GuestBus, Slots::default()), map, tlbs }
     }
 
     /// Puts a function on the guest's bus. It decodes nothing until the guest says so.
@@ -97,7 +98,7 @@ impl PciHost {
         if let Some(port) = ports.iter().find(taken) {
             return Err(PciError::Taken(port.bdf));
         }
-        let function = VirtualFunction::new(topology.clone(), guest)?;
+        let function = VirtualFunction::new(topology.clone(), self.tlbs.clone(), guest)?;
         slots.functions.push(function);
         slots.ports.extend(ports);
         Ok(())

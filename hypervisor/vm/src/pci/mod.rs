@@ -15,7 +15,7 @@ mod port;
 mod shadow;
 
 pub use describe::{Interrupts, describe};
-pub use function::{BarMap, Guest};
+pub use function::{BarMap, DeviceTlbs, Guest};
 pub use host::{PciError, PciHost};
 pub(crate) use layout::hidden;
 pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire, wire_of};

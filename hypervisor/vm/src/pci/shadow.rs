@@ -68,15 +68,6 @@ impl Shadow {
         }
     }
 
-    /// Makes the bits of `bits` of a 32-bit register read as zero.
-    pub(super) fn hide32(&mut self, at: u16, bits: u32) {
-        for masks in [&mut self.device, &mut self.value, &mut self.own, &mut self.pass] {
-            for (mask, bits) in span(masks, at, 4).iter_mut().zip(bits.to_le_bytes()) {
-                *mask &= !bits;
-            }
-        }
-    }
-
     fn own_bytes(&mut self, at: u16, value: &[u8], mask: &[u8]) {
         let bytes = value.len() as u16;
         span(&mut self.value, at, bytes).copy_from_slice(value);

@@ -92,6 +92,32 @@ fn one_trusted_member_does_not_give_ats_to_all() {
     }
 }
 
+/// One reset of the bus takes the ATS of both.
+#[test]
+fn streams_follow_all_devices_that_one_reset_reaches() {
+    let both = || {
+        let one = |number| FakeFunction::endpoint(0, number, 0x0010_1b36).express(0, false).ats();
+        vec![FakeFunction::root_port(1, vec![one(0).multi_function(), one(1).multi_function()])]
+    };
+    let rig = rig(both(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let trusted = |bdf, guest| Device { ats_trusted: true, ..device(bdf, guest) };
+    rig.assign(0, &domain, &[trusted(0x0100, 8), trusted(0x0101, 9)]).expect("assigned");
+    let resets = rig.bus.resets(0x0101);
+    rig.book.reset(0, &rig.iommus, &*rig.clock).expect("as they were");
+    assert!(rig.bus.resets(0x0101) > resets);
+    assert!(translates(&rig, 0x0100) && translates(&rig, 0x0101));
+    assert!(!rig.disagreed.load(Ordering::Relaxed), "device and stream did not agree about ATS");
+    // What the SMMU does not confirm ends the VM, with nothing reset and nobody translating.
+    let resets = rig.bus.resets(0x0101);
+    rig.driver.fail_after(0, DriverError::Timeout(StreamId::new(0x0100)));
+    let refusal = rig.book.reset(0, &rig.iommus, &*rig.clock).expect_err("the SMMU is silent");
+    assert!(matches!(refusal, Refusal::Iommu { device, .. } if device == at(0x0100)), "{refusal}");
+    assert_eq!((rig.bus.resets(0x0101), rig.state(0x0101)), (resets, StreamState::Abort));
+    let group = rig.iommus.group_of(DeviceId::new(0x0100)).expect("known");
+    assert_eq!(group.condition(), Condition::Dead);
+}
+
 #[test]
 fn a_group_is_free_only_when_all_of_it_is_idle() {
     let pair = vec![
