@@ -147,6 +147,9 @@ pub struct BenchOptions {
     /// A Linux guest beside the same Linux on plain QEMU, and nothing else
     #[arg(long)]
     pub guests: bool,
+    /// What each of a guest's exits costs, and nothing else
+    #[arg(long, conflicts_with = "guests")]
+    pub exits: bool,
 }
 
 /// Options of `vectors`.

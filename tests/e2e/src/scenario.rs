@@ -1,5 +1,7 @@
 //! What a scenario file says beside its VMs.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// The `[scenario]` table.
@@ -42,6 +44,13 @@ pub struct Scenario {
     /// How often the `restart` driver lets a VM run, and the `reboots` driver has it reset.
     #[serde(default)]
     pub cycles: u32,
+    /// QEMU counts instructions: one takes a nanosecond of the machine's time, and sleep none of
+    /// the host's.
+    #[serde(default)]
+    pub icount: bool,
+    /// For the `exits` driver: the instructions of each exit, as they were last.
+    #[serde(default)]
+    pub instructions: BTreeMap<String, u64>,
     /// More words for the hypervisor's command line.
     #[serde(default)]
     pub bootargs: String,
@@ -65,6 +74,8 @@ pub enum Driver {
     Control,
     /// One VM works while another does whatever comes to its mind.
     Gremlin,
+    /// What each of a guest's exits costs in instructions.
+    Exits,
     /// A board without an SMMU.
     Honest,
     /// What the words `dma_isolation = "none"` bring about there.

@@ -29,6 +29,11 @@ pub fn set(base: usize) {
     }
 }
 
+/// The register that says how full the FIFOs are.
+pub fn flags() -> usize {
+    BASE.load(Ordering::Relaxed) + FLAGS
+}
+
 struct Uart;
 
 impl Write for Uart {

@@ -23,6 +23,8 @@ const GICC_EOIR: usize = 0x10;
 /// its first.
 const SGI_FRAME: usize = 0x1_0000;
 const WAKER: usize = 0x14;
+/// Bytes of one redistributor's two frames.
+const REDISTRIBUTOR: usize = 0x2_0000;
 /// INTIDs from here on mean that nothing is pending.
 const SPECIAL: u32 = 1020;
 
@@ -52,14 +54,30 @@ impl Gic {
                 write32(base + GICC_PMR, 0xff);
                 write32(base + GICC_CTLR, 1);
             },
-            // SAFETY: system registers of this core's own interface: system-register access,
-            // every priority, group 1.
-            None => unsafe {
-                asm!("msr S3_0_C12_C12_5, {0}", "isb", "msr S3_0_C4_C6_0, {1}",
-                    "msr S3_0_C12_C12_7, {0}", "isb", in(reg) 1u64, in(reg) 0xffu64);
-            },
+            None => open_interface(),
         }
         Some(gic)
+    }
+
+    /// The distributor's first address.
+    pub fn distributor(&self) -> usize {
+        self.distributor
+    }
+
+    /// GICv3: switches private interrupts of the calling core on, which is the machine's `core`th:
+    /// those whose bits are set. False on another generation.
+    pub fn open_core(&self, core: usize, bits: u32) -> bool {
+        let Some(base) = self.redistributor.map(|first| first + core * REDISTRIBUTOR) else {
+            return false;
+        };
+        // SAFETY: as in `open`; registers of this core's redistributor.
+        unsafe {
+            write32(base + WAKER, 0);
+            write32(base + SGI_FRAME + IGROUPR, bits);
+            write32(base + SGI_FRAME + ISENABLER, bits);
+        }
+        open_interface();
+        true
     }
 
     /// Switches a shared interrupt on, for this core.
@@ -140,5 +158,15 @@ impl Gic {
             // SAFETY: ICC_EOIR1_EL1, this core's own.
             None => unsafe { asm!("msr S3_0_C12_C12_1, {}", in(reg) u64::from(intid)) },
         }
+    }
+}
+
+/// GICv3: opens this core's own interface.
+fn open_interface() {
+    // SAFETY: system registers of this core's own interface: system-register access, every
+    // priority, group 1.
+    unsafe {
+        asm!("msr S3_0_C12_C12_5, {0}", "isb", "msr S3_0_C4_C6_0, {1}",
+            "msr S3_0_C12_C12_7, {0}", "isb", in(reg) 1u64, in(reg) 0xffu64);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use palisade_e2e::console::say;
 use serde_json::{Map, Value};
 
-use crate::bench::{entry, guests, pgtable, sharing, smmuv3};
+use crate::bench::{entry, exits, guests, pgtable, sharing, smmuv3};
 use crate::cli::BenchOptions;
 use crate::workspace::Workspace;
 
@@ -21,6 +21,7 @@ const PARTS: &[Part] = &[
     ("smmuv3", smmuv3::measure),
     ("sharing", sharing::measure),
     ("boot", entry::measure),
+    ("exits", exits::measure),
 ];
 
 /// Measures everything there is to measure. What fails is said and fails the whole, but the other
@@ -29,8 +30,12 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let mut numbers = Numbers::new();
     let mut status = ExitCode::SUCCESS;
-    let guests: &[Part] = &[("guests", guests::measure)];
-    for (name, measure) in if options.guests { guests } else { PARTS } {
+    let parts: &[Part] = match (options.guests, options.exits) {
+        (true, _) => &[("guests", guests::measure)],
+        (_, true) => &[("exits", exits::measure)],
+        _ => PARTS,
+    };
+    for (name, measure) in parts {
         match measure(&workspace) {
             Ok(more) => numbers.extend(more),
             Err(error) => {

@@ -3,6 +3,7 @@
 mod callgrind;
 mod command;
 mod entry;
+mod exits;
 mod guests;
 mod pgtable;
 mod sharing;

@@ -18,7 +18,7 @@ const ACCEPTED: &[(&str, usize, &str)] = &[
     ("palisade-iommu", 7, "an error names the group's state, a group its domain and instance"),
     ("palisade-pgtable", 2, "a space caches its walk; the registry runs what tests a format"),
     ("palisade-vm", 3, "a vCPU's core sees the VM; list registers, LPIs and state are one machine"),
-    ("palisade-e2e", 13, "every scenario's drive is a job of one list, and uses its tools"),
+    ("palisade-e2e", 14, "every scenario's drive is a job of one list, and uses its tools"),
     (
         "palisade-fdt",
         2,

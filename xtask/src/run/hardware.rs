@@ -40,6 +40,10 @@ impl Hardware {
             hardware.word(word);
         }
         hardware.word(format!("{}M", memory >> 20));
+        if scenario.icount {
+            hardware.word("-icount");
+            hardware.word("shift=0,sleep=off");
+        }
         Ok(hardware)
     }
 

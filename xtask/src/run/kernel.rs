@@ -1,5 +1,6 @@
 //! `run --kernel` and `run --bundle`: VMs that no scenario judges.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -181,6 +182,8 @@ fn scenario(options: &RunOptions, devices: &[(Address, String)]) -> Scenario {
         checks: vec!["guest-powers-off".to_owned()],
         unchecked: false,
         cycles: 0,
+        icount: false,
+        instructions: BTreeMap::new(),
         bootargs: String::new(),
         devices: devices.collect(),
         expected: Vec::new(),

@@ -88,6 +88,7 @@ pub const ROWS: &[Row] = &[
     Row { gic: Some(2), ..row("reboots-gicv2", "reboots") },
     row("walker", "walker"),
     row("burst", "burst"),
+    row("exits", "exits"),
     row("instructions", "instructions"),
     Row { cpu: Some("cortex-a53"), ..row("instructions-a53", "instructions") },
     row("gremlin", "gremlin"),

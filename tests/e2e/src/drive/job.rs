@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
 use crate::drive::{
-    burst, control, gremlin, honest, isolation, linux, reassign, reboots, restart, states, sva,
-    two_linux,
+    burst, control, exits, gremlin, honest, isolation, linux, reassign, reboots, restart, states,
+    sva, two_linux,
 };
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
@@ -71,6 +71,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::Isolation => isolation::drive(job, session, checks),
         Driver::Burst => burst::drive(job, session, checks),
         Driver::Control => control::drive(job, session, checks),
+        Driver::Exits => exits::drive(job, session, checks),
         Driver::Gremlin => gremlin::drive(job, session, checks),
         Driver::Honest => honest::drive(job, session, checks),
         Driver::HonestControl => honest::control(job, session, checks),

@@ -5,6 +5,7 @@ mod beats;
 mod burst;
 mod control;
 mod disk;
+pub mod exits;
 mod gremlin;
 mod guest;
 mod honest;
