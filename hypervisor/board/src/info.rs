@@ -19,8 +19,8 @@ pub const MAX_SMMUS: usize = 32;
 /// Most PCIe hosts that are kept.
 pub const MAX_PCIE: usize = 16;
 
-/// What a machine has. Strings are borrowed from the device tree.
-#[derive(Clone, Debug)]
+/// What a machine has. Strings are borrowed from the firmware's description.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BoardInfo<'a> {
     /// `model` of the root node, empty where absent.
     pub model: &'a str,

@@ -90,6 +90,16 @@ pub enum Reason {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// A structure of one of the firmware's tables cannot be used.
+    #[error("{what} at offset {offset:#x}: {problem}")]
+    Entry {
+        /// What it is.
+        what: &'static str,
+        /// Where it stands in the table.
+        offset: u32,
+        /// What is wrong with it.
+        problem: Problem,
+    },
     /// There are more than Palisade keeps.
     #[error("more than {0} are not kept")]
     TooMany(usize),
@@ -129,4 +139,10 @@ pub enum Problem {
     Value,
     #[error("names a node that does not exist")]
     Phandle,
+    #[error("overlaps another of its kind")]
+    Overlap,
+    #[error("counts N where the specification counts N - 1; the last of each is left out")]
+    Count,
+    #[error("firmware keeps some of its devices accessing memory; these are left out")]
+    Reserved,
 }

@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("gic", &["board", "hal", "mem"]),
     ("pci", &["board", "hal", "mem"]),
     ("fdt", &["board", "hal"]),
+    ("acpi", &["board", "hal"]),
     ("bundle", &["board", "fdt", "hal"]),
     ("boot", &["hal"]),
     ("vm", &["abi", "board", "bundle", "gic", "hal", "iommu", "mem", "pci", "pgtable", "spec"]),
