@@ -35,6 +35,8 @@ pub struct PcieHost {
     pub msi_map: IdMap,
     /// Devices' DMA snoops the CPUs' caches.
     pub coherent: bool,
+    /// Bus numbers and addresses are the firmware's, and stay as they are.
+    pub keep: bool,
 }
 
 impl PcieHost {

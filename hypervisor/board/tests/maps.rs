@@ -45,6 +45,7 @@ fn interrupt_map_masks_slot_and_pin() {
         iommu_map: IdMap::default(),
         msi_map: IdMap::default(),
         coherent: true,
+        keep: false,
     };
     assert_eq!(host.interrupt(1, 1), Some(wire(36)));
     assert_eq!(host.interrupt(5, 1), Some(wire(36)), "slot 5 is slot 1 under the mask");

@@ -40,12 +40,17 @@ pub(crate) fn offset(index: u8) -> u16 {
     header::BAR0.saturating_add(u16::from(index).saturating_mul(4))
 }
 
-/// Sizes the BARs `0..count`. Memory and I/O decoding must be off.
-pub(crate) fn read_all(config: Config<'_>, count: u8) -> [Option<Bar>; MAX_BARS] {
+/// Sizes the BARs `0..count`. Memory and I/O decoding must be off. With `keep` the firmware's
+/// addresses are noted and stay; otherwise they are 0 afterwards.
+pub(crate) fn read_all(config: Config<'_>, count: u8, keep: bool) -> [Option<Bar>; MAX_BARS] {
     let mut bars = [None; MAX_BARS];
     let mut index = 0u8;
     while index < count {
-        let bar = read(config, index, count);
+        let before = kept(config, index, count);
+        let mut bar = read(config, index, count);
+        if keep && let Some(bar) = &mut bar {
+            keep_address(bar, config, before);
+        }
         let wide = bar.is_some_and(|bar| bar.kind == BarKind::Memory64);
         if let Some(slot) = bars.get_mut(usize::from(index)) {
             *slot = bar;
@@ -53,6 +58,27 @@ pub(crate) fn read_all(config: Config<'_>, count: u8) -> [Option<Bar>; MAX_BARS]
         index = index.saturating_add(if wide { 2 } else { 1 });
     }
     bars
+}
+
+/// A register and the one behind it, as firmware left them.
+fn kept(config: Config<'_>, index: u8, count: u8) -> [u32; 2] {
+    let at = offset(index);
+    let wide = index.saturating_add(1) < count;
+    [config.read32(at), if wide { config.read32(at.saturating_add(4)) } else { 0 }]
+}
+
+/// Gives a BAR back the address that it had.
+fn keep_address(bar: &mut Bar, config: Config<'_>, [low, high]: [u32; 2]) {
+    bar.bus = match bar.kind {
+        // Written back as it was: never decoded, never ours.
+        BarKind::Io => {
+            config.write32(offset(bar.index), low);
+            return;
+        }
+        BarKind::Memory32 => Some(u64::from(low & !0xf)),
+        BarKind::Memory64 => Some(u64::from(low & !0xf) | u64::from(high) << 32),
+    };
+    bar.write(config);
 }
 
 /// What register `at` keeps of all ones. The old value is not restored: until

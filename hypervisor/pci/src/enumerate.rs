@@ -7,6 +7,7 @@ use palisade_board::PcieHost;
 use crate::bridge;
 use crate::ecam::Ecam;
 use crate::function::{Function, Header, PortType};
+use crate::keep::{self, Seen};
 use crate::place;
 use crate::regs::header;
 use crate::topology::{MAX_FUNCTIONS, Topology};
@@ -22,16 +23,27 @@ impl Topology {
     /// the host's windows and opens the bridges. Afterwards no endpoint decodes
     /// anything or masters the bus. What does not work is told by
     /// [`problems`](Self::problems); the rest is usable.
+    ///
+    /// Where the host keeps what firmware set up, numbers, BARs and windows are read instead; what
+    /// has none that can be right is refused, named.
     pub fn enumerate(ecam: Ecam, host: &PcieHost) -> Self {
         let (first, last) = ecam.buses();
         let mut scan = Scan {
             topology: Self { ecam, functions: Vec::new(), problems: Vec::new() },
             next_bus: u16::from(first).saturating_add(1),
             last_bus: u16::from(last),
+            kept: host.keep.then(|| Seen::new(first)),
         };
         scan.bus(first, None, 0);
+        if host.keep {
+            scan.other_roots(first, last);
+        }
         let mut topology = scan.topology;
-        place::place(&mut topology, host);
+        if host.keep {
+            keep::place(&mut topology, host)
+        } else {
+            place::place(&mut topology, host)
+        }
         topology
     }
 }
@@ -41,6 +53,8 @@ struct Scan {
     /// The next bus number to give away.
     next_bus: u16,
     last_bus: u16,
+    /// Where firmware's numbers are kept: the buses that were scanned.
+    kept: Option<Seen>,
 }
 
 impl Scan {
@@ -82,7 +96,7 @@ impl Scan {
             self.problem(Error::TooMany(address));
             return;
         }
-        let function = Function::probe(config, parent);
+        let function = Function::probe(config, parent, self.kept.is_some());
         let is_bridge = matches!(function.header, Header::Bridge { .. });
         let index = self.topology.functions.len();
         self.topology.functions.push(function);
@@ -91,7 +105,41 @@ impl Scan {
         }
     }
 
+    /// Scans buses that no bridge leads to: roots of their own, which one allocation of
+    /// configuration space may have several of.
+    fn other_roots(&mut self, first: u8, last: u8) {
+        for bus in first..=last {
+            if self.kept.as_mut().is_some_and(|seen| seen.take(bus)) {
+                self.bus(bus, None, 0);
+            }
+        }
+    }
+
+    /// Follows a bridge by the numbers that it has.
+    fn kept_bridge(&mut self, address: Address, index: usize, depth: usize) {
+        let (secondary, subordinate) = keep::buses(self.topology.ecam.config(address));
+        // A number that was used, or that lies outside, would lead into another's devices.
+        let right = address.bus() < secondary
+            && secondary <= subordinate
+            && u16::from(subordinate) <= self.last_bus
+            && depth < MAX_DEPTH
+            && self.kept.as_mut().is_some_and(|seen| seen.take(secondary));
+        if !right {
+            // Closed, so that nothing behind it is taken for a root's.
+            bridge::number(self.topology.ecam.config(address), 0, 0, 0);
+            self.problem(Error::NoBus(address));
+            return;
+        }
+        if let Some(function) = self.topology.functions.get_mut(index) {
+            function.header = Header::Bridge { secondary, subordinate };
+        }
+        self.bus(secondary, Some(index), depth.saturating_add(1));
+    }
+
     fn bridge(&mut self, address: Address, index: usize, depth: usize) {
+        if self.kept.is_some() {
+            return self.kept_bridge(address, index, depth);
+        }
         let number = u8::try_from(self.next_bus).ok().filter(|_| self.next_bus <= self.last_bus);
         let (Some(secondary), true) = (number, depth < MAX_DEPTH) else {
             // Closed: a bridge whose numbers are 0 forwards nothing.

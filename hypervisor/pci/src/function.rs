@@ -88,8 +88,9 @@ pub struct Function {
 
 impl Function {
     /// Reads the function at `config`, which has just been found present, and
-    /// leaves it deaf and mute: no decoding, no bus mastering, no INTx.
-    pub(crate) fn probe(config: Config<'_>, parent: Option<usize>) -> Self {
+    /// leaves it deaf and mute: no decoding, no bus mastering, no INTx. With `keep` the firmware's
+    /// addresses stay in its BARs.
+    pub(crate) fn probe(config: Config<'_>, parent: Option<usize>, keep: bool) -> Self {
         config.write16(header::COMMAND, header::COMMAND_INTX_OFF);
         let kind = config.read8(header::HEADER_TYPE);
         let (header, bars, rom) = match kind & !header::MULTI_FUNCTION {
@@ -101,7 +102,7 @@ impl Function {
             config.write32(rom, 0);
         }
         firmware_off(config);
-        let bars = bar::read_all(config, bars);
+        let bars = bar::read_all(config, bars, keep);
         let express = config.capability(capability::EXPRESS).map(|at| read_express(config, at));
         let advanced = config.capability(capability::ADVANCED).filter(|at| {
             let offered = config.read8(at.saturating_add(advanced::CAPABILITIES));

@@ -1,7 +1,7 @@
 //! PCI Express: ECAM, topology, capabilities, BARs, resets, requester groups; no notion of a VM.
 //!
 //! [`Topology::enumerate`] numbers the buses, places every BAR and opens the
-//! bridges' windows: no firmware is assumed to have run before. Everything that
+//! bridges' windows, or keeps them as firmware set them, as the host says. Everything that
 //! a device says is taken with distrust: lists are bounded, sizes checked, waits
 //! have deadlines.
 //!
@@ -28,6 +28,7 @@ mod function;
 mod group;
 mod idle;
 mod interrupt;
+mod keep;
 mod msix;
 mod place;
 pub mod regs;

@@ -53,6 +53,7 @@ fn host(smmu: bool) -> PcieHost {
         iommu_map: IdMap { mask: None, entries: smmu.then_some(line).into_iter().collect() },
         msi_map: IdMap::default(),
         coherent: true,
+        keep: false,
     }
 }
 

@@ -105,6 +105,7 @@ fn rig_of(functions: Vec<FakeFunction>) -> Rig {
         iommu_map: IdMap::default(),
         msi_map: IdMap::default(),
         coherent: true,
+        keep: false,
     };
     let clock = Arc::new(SteppedClock::new());
     let bus = FakeBus::new(clock.clone(), vec![FakeFunction::root_port(1, functions)]);

@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
-use palisade_board::{BoardInfo, Chosen, MAX_RESERVED, Part, Range, Reservation};
+use palisade_board::{
+    BoardInfo, Chosen, MAX_RESERVED, MAX_WINDOWS, Part, Problem, Range, Reservation, Version,
+    Window,
+};
 
 use crate::error::{Error, Fault, Signature};
 use crate::memory::{ram, reserve};
@@ -11,6 +14,9 @@ use crate::notes::Notes;
 use crate::pcie::Topology;
 use crate::tables::Tables;
 use crate::{console, fadt, gic, timer};
+
+/// What notes call what is said outside the tables.
+const FIRMWARE: &str = "root bridge of the firmware";
 
 /// What the firmware says outside its tables.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +29,40 @@ pub struct Firmware<'a> {
     pub bootargs: &'a str,
     /// Where the bundle is.
     pub bundle: Option<Range>,
+    /// Address windows of PCIe hosts, by their segment.
+    pub windows: &'a [(u16, Window)],
+}
+
+/// Gives the hosts their windows. One in which there is something else of the machine is left out:
+/// a BAR there would show it to a guest.
+fn open(board: &mut BoardInfo<'_>, windows: &[(u16, Window)], notes: &mut Notes) {
+    let mut taken: Vec<Range> = board.memory.to_vec();
+    taken.extend(board.reserved.iter().map(|reserved| reserved.range));
+    taken.extend(board.smmus.iter().map(|smmu| smmu.registers));
+    taken.extend(board.pcie.iter().map(|host| host.ecam));
+    taken.extend(board.uart.iter().map(|uart| uart.registers));
+    taken.push(board.gic.distributor);
+    if let Version::V3 { redistributors, its, .. } = &board.gic.version {
+        taken.extend(redistributors);
+        taken.extend(its.iter().map(|its| its.registers));
+    }
+    for (segment, window) in windows {
+        let Some(host) = board.pcie.iter_mut().find(|host| host.segment == *segment) else {
+            continue;
+        };
+        if taken.iter().any(|range| range.overlaps(&window.cpu)) {
+            notes.other(FIRMWARE, Part::PcieWindow, "window", Problem::Overlap);
+        } else if host.windows.try_push(*window).is_err() {
+            notes.too_many(FIRMWARE, Part::PcieWindow, MAX_WINDOWS);
+        }
+    }
 }
 
 /// Reads the whole machine out of its tables.
 ///
 /// What cannot be read and nobody needs is left out, with a note. ACPI's tables have no windows
-/// and no INTx wires of PCIe hosts, which stand in AML: there are none of them in what comes out.
+/// and no INTx wires of PCIe hosts, which stand in AML: of the one there is what firmware says
+/// itself, of the other nothing.
 ///
 /// # Errors
 /// Memory, cores, interrupt controller or timer are missing; the IORT is damaged; or there are
@@ -67,6 +101,7 @@ pub fn board<'a>(tables: &Tables<'a>, firmware: &Firmware<'a>) -> Result<BoardIn
         notes: Vec::new(),
         more_notes: 0,
     };
+    open(&mut board, firmware.windows, &mut notes);
     (board.notes, board.more_notes) = (notes.list, notes.more);
     Ok(board)
 }

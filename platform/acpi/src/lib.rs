@@ -27,6 +27,7 @@ mod mcfg;
 mod memory;
 mod notes;
 mod pcie;
+mod resources;
 mod tables;
 mod timer;
 mod tree;
@@ -38,5 +39,6 @@ pub use iort::{
     Iort, Mapping, NamedComponent, Node, NodeKind, ReservedMemory, RootComplex, SmmuNode,
 };
 pub use memory::{EfiMemory, usable};
+pub use resources::windows;
 pub use tables::{MAX_TABLE, MAX_TABLES, Physical, Tables};
 pub use tree::{TreeError, tree};

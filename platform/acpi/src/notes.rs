@@ -44,6 +44,17 @@ impl Notes {
         }
     }
 
+    /// The same of what stands in no table.
+    pub(crate) fn other(
+        &mut self,
+        node: &'static str,
+        part: Part,
+        what: &'static str,
+        problem: Problem,
+    ) {
+        self.note(node, part, Reason::Entry { what, offset: 0, problem });
+    }
+
     fn note(&mut self, node: &'static str, part: Part, reason: Reason) {
         if self.list.len() < MAX_NOTES {
             self.list.push(Note { node, part, reason });

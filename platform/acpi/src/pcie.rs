@@ -154,6 +154,8 @@ impl<'a> Topology<'a> {
             iommu_map: IdMap::default(),
             msi_map: IdMap::default(),
             coherent: false,
+            // Without AML nothing else can be done, and the IORT knows these numbers only.
+            keep: true,
         };
         let Some(iort) = &self.iort else { return host };
         let roots = iort.nodes.iter().filter_map(|node| match node.kind {

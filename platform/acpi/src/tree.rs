@@ -30,12 +30,11 @@ impl From<vm_fdt::Error> for TreeError {
 
 type Result<T = ()> = core::result::Result<T, TreeError>;
 
-/// The device tree that says what `board` says; `keep` adds that bus numbers and addresses of PCIe
-/// are the firmware's and stay so.
+/// The device tree that says what `board` says.
 ///
 /// # Errors
 /// Something in it has no form in a device tree.
-pub fn tree(board: &BoardInfo<'_>, keep: bool) -> Result<Vec<u8>> {
+pub fn tree(board: &BoardInfo<'_>) -> Result<Vec<u8>> {
     let mut fdt = FdtWriter::new()?;
     let root = fdt.begin_node("")?;
     fdt.property_u32("#address-cells", 2)?;
@@ -43,7 +42,7 @@ pub fn tree(board: &BoardInfo<'_>, keep: bool) -> Result<Vec<u8>> {
     fdt.property_u32("interrupt-parent", board.gic.phandle)?;
     text(&mut fdt, "model", board.model)?;
     text(&mut fdt, "compatible", board.compatible)?;
-    chosen(&mut fdt, board, keep)?;
+    chosen(&mut fdt, board)?;
     memory(&mut fdt, board)?;
     cores(&mut fdt, board)?;
     gic(&mut fdt, &board.gic)?;
@@ -73,7 +72,7 @@ fn uart_name(uart: &Uart) -> String {
     format!("serial@{:x}", uart.registers.start())
 }
 
-fn chosen(fdt: &mut FdtWriter, board: &BoardInfo<'_>, keep: bool) -> Result {
+fn chosen(fdt: &mut FdtWriter, board: &BoardInfo<'_>) -> Result {
     let node = fdt.begin_node("chosen")?;
     text(fdt, "bootargs", board.chosen.bootargs)?;
     if let Some(initrd) = board.chosen.initrd {
@@ -83,7 +82,11 @@ fn chosen(fdt: &mut FdtWriter, board: &BoardInfo<'_>, keep: bool) -> Result {
     if let Some(uart) = &board.uart {
         fdt.property_string("stdout-path", &format!("/{}", uart_name(uart)))?;
     }
-    if keep {
+    let kept = board.pcie.iter().filter(|host| host.keep).count();
+    if kept != 0 && kept != board.pcie.len() {
+        return Err(TreeError::NoForm("PCIe hosts of which only some keep their numbers"));
+    }
+    if kept != 0 {
         fdt.property_u32("linux,pci-probe-only", 1)?;
     }
     Ok(fdt.end_node(node)?)

@@ -59,7 +59,7 @@ fn look(memory: &Memory, what: &str, tally: &mut Tally) {
                 board.notes.iter().for_each(|note| assert!(!note.to_string().is_empty()));
                 // What can be read can be written down, or is refused by name. Every fourth.
                 if boards.is_multiple_of(4)
-                    && let Ok(blob) = tree(&board, true)
+                    && let Ok(blob) = tree(&board)
                 {
                     let tree = palisade_fdt::Tree::new(&blob).expect("a valid tree");
                     let back = palisade_fdt::board(&tree).expect("readable");

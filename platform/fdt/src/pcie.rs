@@ -22,6 +22,9 @@ pub(crate) fn read<'t, 'a>(
     notes: &mut Notes<'a>,
 ) -> Vec<PcieHost> {
     let mut hosts: Vec<PcieHost> = Vec::new();
+    // Devicetree's binding of /chosen: what firmware has set up stays as it is.
+    let chosen = tree.node("/chosen");
+    let kept = chosen.and_then(|node| node.u32("linux,pci-probe-only")).is_some_and(|on| on != 0);
     // Segments that are said come first: the others take what is left.
     for said in [true, false] {
         let _ = tree.visit(&mut |node| {
@@ -35,7 +38,7 @@ pub(crate) fn read<'t, 'a>(
                 return Ok(Visit::Skip);
             }
             let segment = segment(node, &hosts);
-            let host = segment.and_then(|segment| host(node, segment, controllers, notes));
+            let host = segment.and_then(|segment| host(node, segment, kept, controllers, notes));
             if let Some(host) = notes.keep(node, Part::PcieHost, host) {
                 notes.push(node, Part::PcieHost, &mut hosts, MAX_PCIE, host);
             }
@@ -58,6 +61,7 @@ fn segment<'a>(node: &Node<'_, 'a>, others: &[PcieHost]) -> Result<u16, Error<'a
 fn host<'t, 'a>(
     node: &Node<'t, 'a>,
     segment: u16,
+    kept: bool,
     controllers: &Controllers<'t, 'a>,
     notes: &mut Notes<'a>,
 ) -> Result<PcieHost, Error<'a>> {
@@ -98,6 +102,7 @@ fn host<'t, 'a>(
         iommu_map: notes.keep(node, Part::PcieStreams, streams).unwrap_or_default(),
         msi_map: notes.keep(node, Part::PcieMessages, messages).unwrap_or_default(),
         coherent: node.coherent(),
+        keep: kept,
     })
 }
 

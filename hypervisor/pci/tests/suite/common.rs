@@ -45,6 +45,7 @@ pub fn host() -> PcieHost {
         },
         msi_map: IdMap::default(),
         coherent: true,
+        keep: false,
     }
 }
 

@@ -3,4 +3,5 @@
 mod common;
 mod enumerate;
 mod groups;
+mod kept;
 mod resets;
