@@ -37,6 +37,16 @@ impl Machine for Booted {
         Image.default_uart()
     }
 
+    fn default_conduit(&self, level: u64) -> Option<Conduit> {
+        let way = match level {
+            1 => Conduit::Hvc,
+            // An HVC of EL2 is taken to EL2 itself (DDI 0487, C6.2, HVC).
+            2 => Conduit::Smc,
+            _ => return None,
+        };
+        Image.default_psci().then_some(way)
+    }
+
     fn stack(&self, index: usize) -> Range<u64> {
         area::stack(index)
     }

@@ -13,6 +13,7 @@ struct Layout {
     stacks: [u64; 2],
     areas: u64,
     default_uart: u64,
+    default_psci: u64,
 }
 
 unsafe extern "C" {
@@ -52,6 +53,11 @@ impl Image {
     /// The UART of last resort, as the board's linker script says.
     pub(crate) fn default_uart(self) -> Option<u64> {
         Some(__layout.default_uart).filter(|address| *address != 0)
+    }
+
+    /// Whether the board's firmware has PSCI whatever its device tree says.
+    pub(crate) fn default_psci(self) -> bool {
+        __layout.default_psci != 0
     }
 
     /// The heap, then the stacks with their guard pages.

@@ -116,7 +116,7 @@ pub struct Refusal {
     pub tree: Option<&'static [u8]>,
     /// The level that the loader chose.
     pub level: u64,
-    /// The machine; only [`Machine::off`] works.
+    /// The machine; only [`Machine::off`] and its defaults work.
     pub machine: &'static dyn Machine,
 }
 
@@ -146,6 +146,10 @@ pub trait Machine: Sync {
     /// Where the board's first PL011 is, for words that must come out when no device tree can be
     /// read; `None` where the board's linker script does not say.
     fn default_uart(&self) -> Option<u64>;
+
+    /// How PSCI is called from exception level `level` where no device tree says; `None` where the
+    /// board's linker script does not promise that there is any.
+    fn default_conduit(&self, level: u64) -> Option<Conduit>;
 
     /// Where the stack of core `index` lies; empty for a core that there is not.
     fn stack(&self, index: usize) -> Range<u64>;

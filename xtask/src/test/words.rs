@@ -1,5 +1,5 @@
-//! Machines that cannot do their work must say why, in plain words on the serial line. Nothing
-//! else is awaited of them: they are stopped once the words are out.
+//! Machines that cannot do their work must say why, in plain words on the serial line. Then they
+//! switch themselves off, where they can; others are stopped once the words are out.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -29,6 +29,8 @@ struct Case {
     machine: Kind,
     /// All of these must come out.
     words: &'static [&'static str],
+    /// It switches itself off then.
+    off: bool,
 }
 
 /// Which machine.
@@ -37,6 +39,10 @@ enum Kind {
     Pi(fn(&mut [u8])),
     /// A Raspberry Pi without one: the loader passes ATAGs.
     PiWithout,
+    /// QEMU's virt, where x0 points at this.
+    Virt(fn() -> Result<Vec<u8>>),
+    /// The same without EL2, and x0 points at nothing.
+    VirtEl1,
     /// QEMU's virt, counting instructions, with an image that has every page-table format.
     AllFormats,
 }
@@ -55,23 +61,68 @@ const CASES: &[Case] = &[
             " instructions\r\n",
             "no bundle: there is nothing to run",
         ],
+        off: true,
+    },
+    Case {
+        name: "virt-tree-missing",
+        machine: Kind::Virt(|| Ok(vec![0; 64])),
+        words: &["the loader gave no device tree", "goes off: by PSCI and SMC"],
+        off: true,
+    },
+    Case {
+        name: "virt-tree-damaged",
+        machine: Kind::Virt(|| {
+            let mut bytes = tree(|_| Ok(()))?;
+            // The last token, FDT_END.
+            let end = bytes.len().saturating_sub(4);
+            let last = bytes.windows(8).rposition(|two| two == [0, 0, 0, 2, 0, 0, 0, 9]);
+            let at = last.map_or(end, |at| at + 4);
+            bytes.get_mut(at..at + 4).context("a token")?.copy_from_slice(&7u32.to_be_bytes());
+            Ok(bytes)
+        }),
+        words: &["device tree is malformed at byte 0x", "goes off: by PSCI and SMC"],
+        off: true,
+    },
+    Case {
+        name: "virt-el1-tree-missing",
+        machine: Kind::VirtEl1,
+        words: &["palisade was entered at EL1, but it needs EL2"],
+        off: true,
+    },
+    Case {
+        name: "virt-tree-of-no-machine",
+        machine: Kind::Virt(|| tree(|fdt| fdt.property_string("model", "none at all"))),
+        words: &["cannot go on: device tree: ", "goes off: by PSCI and SMC"],
+        off: true,
     },
     Case {
         name: "rpi4-atags",
         machine: Kind::PiWithout,
-        words: &["the loader gave no device tree"],
+        words: &["the loader gave no device tree", "this core stops here"],
+        off: false,
     },
     Case {
         name: "rpi4-one-core",
         machine: Kind::Pi(|bytes| (1..4).for_each(|core| remove(bytes, &format!("cpu@{core}")))),
         words: &["1 cores up", "vm plain is refused: ", "needs 1 cores, 0 are left"],
+        off: false,
     },
     Case {
         name: "rpi4-no-cores",
         machine: Kind::Pi(|bytes| remove(bytes, "cpus")),
         words: &["cannot go on: device tree: "],
+        off: false,
     },
 ];
+
+/// A device tree of one node.
+fn tree(fill: fn(&mut vm_fdt::FdtWriter) -> vm_fdt::FdtWriterResult<()>) -> Result<Vec<u8>> {
+    let mut fdt = vm_fdt::FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    fill(&mut fdt)?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
 
 /// Runs the cases whose names hold `only`.
 pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
@@ -81,13 +132,14 @@ pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
         let folder = tempfile::Builder::new().prefix("palisade-words-").tempdir()?;
         let arguments = arguments(workspace, case, folder.path())?;
         let spec = Spec { qemu: qemu.to_path_buf(), arguments, guard: guard::words() };
-        let said = listen(&spec, case.words)?;
+        let (said, off) = listen(&spec, case)?;
         let missing: Vec<_> = case.words.iter().filter(|words| !said.contains(**words)).collect();
-        announce(case.name, missing.is_empty(), start);
-        if !missing.is_empty() {
-            say(&format!("{missing:?} did not come out\n--- said\n{said}\n---"));
+        let passed = missing.is_empty() && off == case.off;
+        announce(case.name, passed, start);
+        if !passed {
+            say(&format!("{missing:?} did not come out; off: {off}\n--- said\n{said}\n---"));
         }
-        tally += Tally::one(missing.is_empty());
+        tally += Tally::one(passed);
     }
     Ok(tally)
 }
@@ -99,6 +151,8 @@ fn arguments(workspace: &Workspace, case: &Case, folder: &Path) -> Result<Vec<Os
             let kernel = hypervisor(workspace, Board::Rpi4)?;
             return Ok(["-M".into(), "raspi4b".into(), "-kernel".into(), kernel.into()].into());
         }
+        Kind::Virt(tree) => return virt(workspace, "virt,virtualization=on", &tree()?, folder),
+        Kind::VirtEl1 => return virt(workspace, "virt", &[0; 64], folder),
         Kind::AllFormats => {
             let machine = "virt,virtualization=on,gic-version=3,iommu=smmuv3";
             let words = ["-M", machine, "-cpu", "cortex-a72", "-m", "1G", "-icount", "shift=0"];
@@ -119,8 +173,31 @@ fn arguments(workspace: &Workspace, case: &Case, folder: &Path) -> Result<Vec<Os
     Card::write(workspace, &folder.join("card"), &bundle, Some(&tree), "")?.qemu()
 }
 
-/// Everything that came out until the words were there, the machine ended or time was up.
-fn listen(spec: &Spec, words: &[&str]) -> Result<String> {
+/// QEMU's virt with x0 at `tree`, past QEMU's own loader, which refuses what is no tree.
+fn virt(workspace: &Workspace, machine: &str, tree: &[u8], folder: &Path) -> Result<Vec<OsString>> {
+    // movz x0, #0x5000, lsl #16; movz x1, #0x4020, lsl #16; br x1
+    let entry: Vec<u8> =
+        [0xd2aa_0000u32, 0xd2a8_0401, 0xd61f_0020].into_iter().flat_map(u32::to_le_bytes).collect();
+    let (entry_file, tree_file) = (folder.join("entry"), folder.join("tree"));
+    std::fs::write(&entry_file, entry)?;
+    std::fs::write(&tree_file, tree)?;
+    let mut arguments: Vec<OsString> =
+        ["-M", machine, "-cpu", "cortex-a72", "-m", "1G"].map(OsString::from).into();
+    let image = hypervisor(workspace, Board::QemuVirt)?;
+    for (file, place) in [
+        (image, "addr=0x40200000"),
+        (tree_file, "addr=0x50000000"),
+        (entry_file, "addr=0x48000000,cpu-num=0"),
+    ] {
+        let words = format!("loader,file={},{place},force-raw=on", file.display());
+        arguments.extend(["-device".into(), words.into()]);
+    }
+    Ok(arguments)
+}
+
+/// Everything that came out until the words were there, and where it is to switch itself off the
+/// machine ended, or until time was up; and whether it ended.
+fn listen(spec: &Spec, case: &Case) -> Result<(String, bool)> {
     let (machine, _input, mut output) = Machine::start(spec)?;
     let (send, receive) = channel();
     std::thread::spawn(move || {
@@ -136,9 +213,10 @@ fn listen(spec: &Spec, words: &[&str]) -> Result<String> {
     let mut said = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&said).into_owned();
-        if words.iter().all(|word| text.contains(word)) || Instant::now() > end {
+        let all = !case.off && case.words.iter().all(|word| text.contains(word));
+        if all || Instant::now() > end {
             drop(machine);
-            return Ok(text);
+            return Ok((text, false));
         }
         if interrupt::asked() {
             bail!("interrupted");
@@ -146,7 +224,7 @@ fn listen(spec: &Spec, words: &[&str]) -> Result<String> {
         match receive.recv_timeout(Duration::from_millis(100)) {
             Ok(bytes) => said.extend(bytes),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(text),
+            Err(RecvTimeoutError::Disconnected) => return Ok((text, true)),
         }
     }
 }

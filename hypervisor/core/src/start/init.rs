@@ -57,7 +57,7 @@ fn start_with(boot: BootInfo, families: Families) -> ! {
         }
         Err(error) => {
             console::last_resort(context.machine);
-            log::error!("cannot go on: {error}");
+            log::error!("cannot go on: {error}{}", context::way_off());
             Record::new("error").text("message", &error).send();
             context::off(FAILED)
         }

@@ -1,5 +1,6 @@
 //! An entry at another level than EL2. The MMU is off: no locks, no heap.
 
+use palisade_board::{Range, Uart, UartKind};
 use palisade_fdt::Tree;
 use palisade_hal::Deadline;
 use palisade_hal::cpu::Counter;
@@ -8,10 +9,14 @@ use palisade_hal::machine::Refusal;
 use crate::start::secondaries;
 use crate::wire::serial::Serial;
 
-/// Says why, on the UART that the device tree names, and turns the machine off.
+/// Says why, on the UART that the device tree names or else the board, and turns the machine off.
 pub fn refuse(refusal: Refusal) -> ! {
     let tree = refusal.tree.and_then(|tree| Tree::new(tree).ok());
-    let uart = tree.as_ref().and_then(palisade_fdt::console);
+    let machine = refusal.machine;
+    let uart = match &tree {
+        Some(tree) => palisade_fdt::console(tree),
+        None => machine.default_uart().and_then(pl011),
+    };
     // SAFETY: with the MMU off all memory is Device memory, and this is the only
     // code that runs.
     if let Some(mut uart) = uart.and_then(|uart| unsafe { Serial::open(&uart) }) {
@@ -27,5 +32,12 @@ pub fn refuse(refusal: Refusal) -> ! {
     }
     // Firmware can be called from EL1 only: at EL3 there is none above.
     let conduit = tree.as_ref().and_then(palisade_fdt::conduit).filter(|_| refusal.level == 1);
-    refusal.machine.off(conduit.map(secondaries::conduit))
+    let conduit = conduit.map(secondaries::conduit);
+    machine.off(conduit.or_else(|| machine.default_conduit(refusal.level)))
+}
+
+/// The PL011 at `base`.
+fn pl011(base: u64) -> Option<Uart> {
+    let registers = Range::new(base, 4096)?;
+    Some(Uart { kind: UartKind::Pl011, registers, interrupt: None, clock: None, baud: None })
 }
