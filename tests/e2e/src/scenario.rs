@@ -82,6 +82,8 @@ pub enum Driver {
     HonestControl,
     /// An unmodified kernel does its jobs.
     Linux,
+    /// Unmodified kernels drive SMMUs of their own.
+    LinuxIommu,
     /// A guest shares address spaces with its device.
     Sva,
     /// The operator moves devices between VMs that run.

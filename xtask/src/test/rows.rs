@@ -94,6 +94,7 @@ pub const ROWS: &[Row] = &[
     row("gremlin", "gremlin"),
     row("linux", "linux"),
     row("linux-gicv2", "linux-wired"),
+    row("linux-iommu", "linux-iommu"),
     row("two-linux", "two-linux"),
     Row { board: Board::Rpi4, ..row("rpi4", "honest") },
     Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },
@@ -121,6 +122,7 @@ pub const LONG_ROWS: &[Row] = &[
         }),
         ..row("gremlin-600", "gremlin")
     },
+    row("two-linux-iommu", "two-linux-iommu"),
 ];
 
 /// Turns around a byte of the manifest: 110 bytes of cpio header and the padded name come first.

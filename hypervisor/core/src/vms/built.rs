@@ -11,6 +11,7 @@ use palisade_iommu::{Owner, Waited};
 use palisade_vm::load::Boot;
 use palisade_vm::passthrough::PlainSet;
 use palisade_vm::pci::PciHost;
+use palisade_vm::smmu::SmmuDevice;
 use palisade_vm::{CAUSES, Life, RateLimit, Vm};
 
 use crate::machine::instances::Machine;
@@ -166,6 +167,30 @@ impl BuiltVm {
             .number("invalidations", waited.count.into())
             .number("sync_wait_us", waited.micros)
             .number("input_lost", self.vm.lost_input())
+            .send();
+        for smmu in self.vm.smmus() {
+            self.report_smmu(smmu);
+        }
+    }
+
+    /// Reports what its guest made of one of its SMMUs.
+    fn report_smmu(&self, smmu: &SmmuDevice) {
+        let counts = smmu.counts();
+        Record::new("virtual_smmu")
+            .text("vm", self.vm.name())
+            .number("smmu", smmu.phandle().into())
+            .number("loads", counts.loads.into())
+            .number("doorbells", counts.doorbells.into())
+            .number("stores", counts.stores.into())
+            .number("commands", counts.commands.commands)
+            .number("syncs", counts.commands.syncs)
+            .number("batches", counts.commands.batches)
+            .number("entries", counts.commands.entries)
+            .number("refused", counts.commands.refused)
+            .number("illegal", counts.commands.illegal)
+            .number("continued", counts.commands.continued)
+            .number("events", counts.events)
+            .number("events_lost", counts.events_lost)
             .send();
     }
 

@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use palisade_hal::lock::{FairMutex, Mutex, Rank};
 use palisade_iommu::{Fault, FaultKind, Group, Iommus, Owner};
-use palisade_spec::EventRecord;
+use palisade_spec::{EventRecord, register};
 
 use super::control::{Counts, NoRoom, VirtualSmmu, notify};
 use super::events::{EventSide, Events};
@@ -16,6 +16,11 @@ use super::registers::Progress;
 use super::world::{GuestOutlet, Lines, Place, World};
 use crate::hypercall::{GuestRam, ServiceDevice};
 use crate::mmio::{Access, MmioDevice};
+
+/// Kinds of access that are counted.
+const LOAD: usize = 0;
+const DOORBELL: usize = 1;
+const STORE: usize = 2;
 
 /// What a virtual SMMU is made of.
 pub struct SmmuConfig {
@@ -45,6 +50,25 @@ pub struct SmmuDevice {
     told: Mutex<(Vec<Place>, GuestOutlet)>,
     /// Commands wait that no exit has had room for.
     behind: AtomicBool,
+    /// Accesses to its registers: loads, stores to CMDQ_PROD, other stores.
+    accesses: [AtomicU32; 3],
+}
+
+/// What a guest made of one of its SMMUs, counted since its VM was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmmuCounts {
+    /// Loads of registers.
+    pub loads: u32,
+    /// Stores to CMDQ_PROD: each offers the guest's commands of one batch.
+    pub doorbells: u32,
+    /// Other stores to registers.
+    pub stores: u32,
+    /// Commands and entries.
+    pub commands: Counts,
+    /// Events in the guest's queue.
+    pub events: u64,
+    /// Events that found the queue full, off or out of memory.
+    pub events_lost: u64,
 }
 
 impl fmt::Debug for SmmuDevice {
@@ -67,6 +91,7 @@ impl SmmuDevice {
             events: EventSide::locked(identity),
             told: Mutex::new(Rank::VirtualSmmuPlaces, (Vec::new(), outlet)),
             behind: AtomicBool::new(false),
+            accesses: [const { AtomicU32::new(0) }; 3],
         })
     }
 
@@ -120,10 +145,19 @@ impl SmmuDevice {
         self.behind.store(false, Ordering::Release);
     }
 
-    /// What the guest made of it, and how many events it was told and was not.
-    pub fn counts(&self) -> (Counts, (u64, u64)) {
-        let counts = self.inner.lock().0.counts();
-        (counts, self.events.lock().counts())
+    /// What the guest made of it.
+    pub fn counts(&self) -> SmmuCounts {
+        let commands = self.inner.lock().0.counts();
+        let (events, events_lost) = self.events.lock().counts();
+        let [loads, doorbells, stores] =
+            self.accesses.each_ref().map(|count| count.load(Ordering::Relaxed));
+        SmmuCounts { loads, doorbells, stores, commands, events, events_lost }
+    }
+
+    fn count(&self, kind: usize) {
+        if let Some(count) = self.accesses.get(kind) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Puts a fault into the guest's event queue, if it is one of a device behind it and one that
@@ -160,10 +194,12 @@ impl SmmuDevice {
 
 impl MmioDevice for SmmuDevice {
     fn read(&self, access: Access) -> u64 {
+        self.count(LOAD);
         self.inner.lock().0.read(access.offset, access.width.bytes(), &self.events)
     }
 
     fn write(&self, access: Access, value: u64) {
+        self.count(if access.offset == register::CMDQ_PROD { DOORBELL } else { STORE });
         let mut inner = self.inner.lock();
         let (smmu, world) = &mut *inner;
         let bytes = access.width.bytes();

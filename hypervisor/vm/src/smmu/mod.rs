@@ -42,7 +42,7 @@ mod world;
 
 pub use backend::{Backend, CommandFailure, EntryRefused, Outlet, Wire};
 pub use control::{Counts, NoRoom, VirtualSmmu};
-pub use device::{SmmuConfig, SmmuDevice};
+pub use device::{SmmuConfig, SmmuCounts, SmmuDevice};
 pub use events::{EventSide, Events, Signal};
 pub use identity::Identity;
 pub use registers::Progress;

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::console::Screen;
 use crate::drive::attack::Inconclusive;
 use crate::drive::{
-    burst, control, exits, gremlin, honest, isolation, linux, reassign, reboots, restart, states,
-    sva, two_linux,
+    burst, control, exits, gremlin, honest, isolation, linux, linux_iommu, reassign, reboots,
+    restart, states, sva, two_linux,
 };
 use crate::machine::Spec;
 use crate::outcome::{Check, Outcome};
@@ -76,6 +76,7 @@ fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Result<()
         Driver::Honest => honest::drive(job, session, checks),
         Driver::HonestControl => honest::control(job, session, checks),
         Driver::Linux => linux::drive(job, session, checks),
+        Driver::LinuxIommu => linux_iommu::drive(job, session, checks),
         Driver::Reassign => reassign::drive(job, session, checks),
         Driver::Reboots => reboots::drive(job, session, checks),
         Driver::Restart => restart::drive(job, session, checks),

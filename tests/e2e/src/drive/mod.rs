@@ -13,6 +13,7 @@ mod isolation;
 mod job;
 mod keys;
 mod linux;
+mod linux_iommu;
 mod operator;
 mod reassign;
 mod reboots;
