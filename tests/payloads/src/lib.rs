@@ -17,6 +17,7 @@ pub mod pattern;
 pub mod pci;
 pub mod platform;
 pub mod power;
+pub mod smmu;
 pub mod stage1;
 pub mod start;
 pub mod time;

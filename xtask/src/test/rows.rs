@@ -99,6 +99,7 @@ pub const ROWS: &[Row] = &[
     Row { board: Board::Rpi4, ..row("rpi4", "honest") },
     Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },
     row("sva", "sva"),
+    row("sva-iommu", "sva-iommu"),
     row("calls", "calls"),
     damaged("bundle-truncated", |bytes| bytes.truncate(bytes.len() / 2), &["bundle"]),
     damaged("bundle-empty-header", |bytes| bytes.truncate(60), &["bundle"]),

@@ -50,7 +50,9 @@ struct Way {
     end: &'static [&'static str],
 }
 
-const WAYS: [Way; 2] = [
+/// By calls, and through an SMMU of the guest's own.
+const VIRTUAL: &str = "virtual-smmu";
+const WAYS: [Way; 3] = [
     Way {
         name: "hypervisor-table",
         given: 6,
@@ -65,6 +67,18 @@ const WAYS: [Way; 2] = [
     },
     Way {
         name: "guest-table",
+        given: 7,
+        begin: &["entry 0"],
+        invalidate: "forget 0",
+        invalidate_many: "forget-many 0",
+        switch: "switch 1",
+        unbind: "park 1",
+        again: &["switch 0"],
+        exit: "leave",
+        end: &["disable"],
+    },
+    Way {
+        name: VIRTUAL,
         given: 7,
         begin: &["entry 0"],
         invalidate: "forget 0",
@@ -104,7 +118,9 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         let pa = guest.session.records.physical(VM, ipa).context("no RAM reported")?;
         guest.data.push((ipa, pa));
     }
-    for way in &WAYS {
+    // A guest that has an SMMU uses it, and the scenario says so.
+    let own = job.scenario.checks.iter().any(|check| check.starts_with(VIRTUAL));
+    for way in WAYS.iter().filter(|way| (way.name == VIRTUAL) == own) {
         guest.play(way, checks)?;
     }
     let vm = guest.session.vm(VM)?;
@@ -254,9 +270,14 @@ impl Guest<'_> {
 
     /// What the guest's vCPU came out for until now.
     fn exits(&mut self) -> Result<Value> {
+        self.counts("counters")
+    }
+
+    /// What was counted for the guest until now.
+    fn counts(&mut self, record: &str) -> Result<Value> {
         let mark = self.session.records.count();
         tell(self.session, "stats")?;
-        let mut counters = self.session.records.since(mark, "counters");
+        let mut counters = self.session.records.since(mark, record);
         let own = counters.find(|record| text(record, "vm") == Some(VM));
         own.cloned().context("no counters of the VM")
     }
@@ -265,10 +286,14 @@ impl Guest<'_> {
     fn batch(&mut self, way: &Way) -> Result<(bool, Value)> {
         let held = self.load(0)?;
         self.map(0, 1, 2)?;
-        let before = self.exits()?;
+        let (record, counter) = match way.name {
+            VIRTUAL => ("virtual_smmu", "doorbells"),
+            _ => ("counters", "hypercall"),
+        };
+        let before = self.counts(record)?;
         let done = self.say(&format!("{} {:#x}", way.invalidate_many, va(1)))?;
-        let after = self.exits()?;
-        let calls = more(&before, &after, "hypercall");
+        let after = self.counts(record)?;
+        let calls = more(&before, &after, counter);
         let (fresh, evidence) = self.arrives(held, Some(2))?;
         let records = field(&done, "a");
         let passed = fresh && records == Some(64) && calls == Some(1);

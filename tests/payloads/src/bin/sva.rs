@@ -1,5 +1,6 @@
 //! Shares address spaces with its edu device: through the hypervisor's context table, and by a
-//! stream table entry and a context descriptor of its own making.
+//! stream table entry and a context descriptor of its own making, by calls or, where it has one,
+//! through an SMMU of its own.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
@@ -11,6 +12,7 @@ use palisade_payloads::hypercall::{Ring, ask, present};
 use palisade_payloads::memory::{Page, barrier, read64, write64};
 use palisade_payloads::pci::Bus;
 use palisade_payloads::platform::Platform;
+use palisade_payloads::smmu::Smmu;
 use palisade_payloads::stage1::{MAIR, Space, TCR};
 use palisade_payloads::{payload, println, start};
 
@@ -35,10 +37,13 @@ fn main(platform: &Platform<'_>) {
         bus.enable(device).map(Edu::new)
     });
     SPACES.iter().for_each(Space::tie);
-    let mut ring = Ring::new(&RING).ok();
-    println!("# edu {}, interface {}, ring {}", edu.is_some(), present(), ring.is_some());
+    let node = platform.fdt.find_compatible(&["arm,smmu-v3"]);
+    let registers = node.and_then(|node| Some(node.reg()?.next()?.starting_address as u64));
+    let smmu = registers.and_then(Smmu::new);
+    let mut means = Means { ring: Ring::new(&RING).ok(), smmu };
+    println!("# edu {}, interface {}, {means:?}", edu.is_some(), present());
     serve("sva", |line, verb, words| {
-        match obey(edu, &mut ring, verb, words)? {
+        match obey(edu, &mut means, verb, words)? {
             Ok([a, b, c]) => println!("ok {a:#x} a={a:#x} b={b:#x} c={c:#x}"),
             Err(status) => println!("err {line} {status:?}"),
         }
@@ -47,6 +52,76 @@ fn main(platform: &Platform<'_>) {
         }
         Some(())
     });
+}
+
+/// How it makes itself heard.
+struct Means {
+    ring: Option<Ring>,
+    smmu: Option<Smmu>,
+}
+
+impl core::fmt::Debug for Means {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ring {}, SMMU {}", self.ring.is_some(), self.smmu.is_some())
+    }
+}
+
+impl Means {
+    /// The next fault: its address and kind.
+    fn fault(&mut self) -> Option<(u64, u32)> {
+        match &mut self.smmu {
+            Some(smmu) => smmu.pop().map(|event| (event.address, event.number.into())),
+            None => self.ring.as_mut()?.pop().map(|fault| (fault.address, fault.kind)),
+        }
+    }
+
+    /// Our own entry: its first word, and how our descriptor is fetched.
+    fn entry(&mut self, first: u64) -> Result<[u64; 3], Status> {
+        const FETCH: u64 = 1 << 2 | 1 << 4 | 3 << 6;
+        if let Some(smmu) = &mut self.smmu {
+            let done = smmu.set_entry(DEVICE as u32, [first, FETCH]);
+            return done.map(|()| [0; 3]).ok_or(Status::Hardware);
+        }
+        put(&ENTRY, 0, first);
+        put(&ENTRY, 1, FETCH);
+        ask(call::STREAM_ENTRY, [DEVICE, ENTRY.address() as u64, 0, 0, 0, 0])
+    }
+
+    fn commands(&mut self, list: &[[u64; 2]]) -> Result<[u64; 3], Status> {
+        if let Some(smmu) = &mut self.smmu {
+            let done = smmu.send(list);
+            return done.map(|()| [list.len() as u64, 0, 0]).ok_or(Status::Hardware);
+        }
+        for (index, [low, high]) in list.iter().enumerate() {
+            put(&COMMANDS, index * 2, *low);
+            put(&COMMANDS, index * 2 + 1, *high);
+        }
+        ask(call::COMMANDS, [DEVICE, COMMANDS.address() as u64, list.len() as u64, 0, 0, 0])
+    }
+
+    /// The descriptor stays valid, makes no walks, and wears ASID 0.
+    fn park(&mut self, space: u64) -> Result<[u64; 3], Status> {
+        // SAFETY: inside our own page, aligned.
+        let now = unsafe { read64(DESCRIPTOR.address()) };
+        put(&DESCRIPTOR, 0, (now | EPD0) & !(0xffff << 48));
+        self.commands(&[FORGET_DESCRIPTOR, [0x11 | asid(space) << 48, 0]])
+    }
+
+    /// To another space, by writes of which each is whole: parked, the root, then the first word.
+    fn switch(&mut self, space: u64) -> Result<[u64; 3], Status> {
+        self.park(1 - space.min(1))?;
+        put(&DESCRIPTOR, 1, SPACES.get(space as usize).ok_or(Status::Invalid)?.root());
+        put(&DESCRIPTOR, 0, first_word(asid(space)));
+        self.commands(&[FORGET_DESCRIPTOR])
+    }
+
+    /// Stage 1 is out of the way.
+    fn disable(&mut self) -> Result<[u64; 3], Status> {
+        match &self.smmu {
+            Some(smmu) => smmu.disable().map(|()| [0; 3]).ok_or(Status::Hardware),
+            None => ask(call::STAGE1_DISABLE, [DEVICE, 0, 0, 0, 0, 0]),
+        }
+    }
 }
 
 /// `stream ADDRESS COUNT`: so many transfers to an address after the answer, without a word on
@@ -68,7 +143,7 @@ fn stream(edu: Option<Edu>, line: &str) {
 /// One command: results, a refusal of the hypervisor, or nothing when it makes no sense.
 fn obey(
     edu: Option<Edu>,
-    ring: &mut Option<Ring>,
+    means: &mut Means,
     verb: &str,
     words: &mut Words<'_>,
 ) -> Option<Result<[u64; 3], Status>> {
@@ -113,18 +188,18 @@ fn obey(
         }
         "faults" => {
             let (page, mut counts) = (number()?, [0; 3]);
-            while let Some(fault) = ring.as_mut()?.pop() {
+            while let Some((address, kind)) = means.fault() {
                 counts[0] += 1;
-                if fault.address & !0xfff == page {
+                if address & !0xfff == page {
                     counts[1] += 1;
-                    counts[2] = u64::from(fault.kind);
+                    counts[2] = u64::from(kind);
                 }
             }
             Some(Ok(counts))
         }
         "info" => Some(ask(call::DEVICE_INFO, [DEVICE, 0, 0, 0, 0, 0])),
         "enable" => Some(ask(call::CONTEXTS_ENABLE, [DEVICE, 0, 2, 0, 0, 0])),
-        "disable" => Some(ask(call::STAGE1_DISABLE, [DEVICE, 0, 0, 0, 0, 0])),
+        "disable" => Some(means.disable()),
         "bind" => Some(bind(number()?, 0)),
         "rebind" => Some(bind(number()?, BindFlags::REBIND)),
         "unbind" => Some(ask(call::UNBIND, [DEVICE, 0, 0, 0, 0, 0])),
@@ -152,19 +227,19 @@ fn obey(
         }
         "entry" => {
             descriptor(number()?)?;
-            Some(entry(1 | 5 << 1 | DESCRIPTOR.address() as u64))
+            Some(means.entry(1 | 5 << 1 | DESCRIPTOR.address() as u64))
         }
-        "switch" => Some(switch(number()?)),
-        "park" => Some(park(number()?)),
+        "switch" => Some(means.switch(number()?)),
+        "park" => Some(means.park(number()?)),
         "forget" => {
             let (space, page) = (number()?, number()?);
-            Some(commands(&[[0x12 | asid(space) << 48, page | 1]]))
+            Some(means.commands(&[[0x12 | asid(space) << 48, page | 1]]))
         }
         "forget-many" => {
             let (asid, pages) = (asid(number()?), many(number()?));
-            Some(commands(&pages.map(|page| [0x12 | asid << 48, page | 1])))
+            Some(means.commands(&pages.map(|page| [0x12 | asid << 48, page | 1])))
         }
-        "leave" => Some(entry(0)),
+        "leave" => Some(means.entry(1)),
         _ => None,
     }
 }
@@ -209,36 +284,5 @@ fn descriptor(space: u64) -> Option<()> {
     Some(())
 }
 
-/// Our own entry: its first word, and how our descriptor is fetched.
-fn entry(first: u64) -> Result<[u64; 3], Status> {
-    put(&ENTRY, 0, first);
-    put(&ENTRY, 1, 1 << 2 | 1 << 4 | 3 << 6);
-    ask(call::STREAM_ENTRY, [DEVICE, ENTRY.address() as u64, 0, 0, 0, 0])
-}
-
-fn commands(list: &[[u64; 2]]) -> Result<[u64; 3], Status> {
-    for (index, [low, high]) in list.iter().enumerate() {
-        put(&COMMANDS, index * 2, *low);
-        put(&COMMANDS, index * 2 + 1, *high);
-    }
-    ask(call::COMMANDS, [DEVICE, COMMANDS.address() as u64, list.len() as u64, 0, 0, 0])
-}
-
 /// CMD_CFGI_CD of our only descriptor.
 const FORGET_DESCRIPTOR: [u64; 2] = [0x05 | DEVICE << 32, 1];
-
-/// The descriptor stays valid, makes no walks, and wears ASID 0.
-fn park(space: u64) -> Result<[u64; 3], Status> {
-    // SAFETY: inside our own page, aligned.
-    let now = unsafe { read64(DESCRIPTOR.address()) };
-    put(&DESCRIPTOR, 0, (now | EPD0) & !(0xffff << 48));
-    commands(&[FORGET_DESCRIPTOR, [0x11 | asid(space) << 48, 0]])
-}
-
-/// To another space, by writes of which each is whole: parked, the root, then the first word.
-fn switch(space: u64) -> Result<[u64; 3], Status> {
-    park(1 - space.min(1))?;
-    put(&DESCRIPTOR, 1, SPACES.get(space as usize).ok_or(Status::Invalid)?.root());
-    put(&DESCRIPTOR, 0, first_word(asid(space)));
-    commands(&[FORGET_DESCRIPTOR])
-}
