@@ -9,7 +9,7 @@ pub const MAX_BARS: usize = 6;
 /// What a BAR decodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BarKind {
-    /// I/O ports. Never placed.
+    /// I/O ports. Placed where the host has a window for them.
     Io,
     /// 32-bit memory.
     Memory32,
@@ -96,7 +96,7 @@ fn read(config: Config<'_>, index: u8, count: u8) -> Option<Bar> {
     if low == 0 || low == u32::MAX && config.read32(at) == u32::MAX {
         return None;
     }
-    let prefetchable = low & 8 != 0;
+    let prefetchable = low & 9 == 8;
     let (kind, mask) = if low & 1 != 0 {
         // The upper half of an I/O BAR may be hard-wired to 0.
         (BarKind::Io, u64::from(low & !3) | 0xffff_ffff_ffff_0000)
@@ -119,7 +119,7 @@ fn read(config: Config<'_>, index: u8, count: u8) -> Option<Bar> {
 impl Bar {
     /// Writes the BAR's address; 0 if it has none.
     pub(crate) fn write(&self, config: Config<'_>) {
-        if self.kind == BarKind::Io {
+        if self.kind == BarKind::Io && self.bus.is_none() {
             return;
         }
         let [low, high] = halves(self.bus.unwrap_or(0));
@@ -133,7 +133,8 @@ impl Bar {
     pub(crate) fn holds(&self, config: Config<'_>) -> bool {
         let Some(bus) = self.bus else { return true };
         let [low, high] = halves(bus);
-        config.read32(offset(self.index)) & !0xf == low
+        let flags = if self.kind == BarKind::Io { 3 } else { 0xf };
+        config.read32(offset(self.index)) & !flags == low
             && (self.kind != BarKind::Memory64
                 || config.read32(offset(self.index).saturating_add(4)) == high)
     }

@@ -2,6 +2,23 @@
 
 use crate::Address;
 
+/// Why a BAR has no address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Room {
+    /// The host has no window for it.
+    #[error("its host has no window for such addresses")]
+    NoWindow,
+    /// There are windows, all too full.
+    #[error("no window for such addresses has room for it")]
+    Full,
+    /// A bridge above it is in the way.
+    #[error("a bridge above it does not forward such addresses")]
+    Bridge,
+    /// The device reads back another.
+    #[error("it does not hold what is written")]
+    NotHeld,
+}
+
 /// Why an operation on a device failed; names the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
@@ -43,9 +60,20 @@ pub enum Error {
     /// Its command register keeps what was written off.
     #[error("{0}: bus mastering cannot be switched off")]
     BusMaster(Address),
-    /// A BAR did not find room, or does not hold its address.
+    /// A BAR has no address, or does not hold it; what was found out says
+    /// [`NoRoom`](Self::NoRoom) when the host is enumerated.
     #[error("{0}: a BAR has no address")]
     Unplaced(Address),
+    /// A BAR found no place.
+    #[error("{device}: BAR {bar} has no address: {why}")]
+    NoRoom {
+        /// The device.
+        device: Address,
+        /// The BAR's register.
+        bar: u8,
+        /// Why not.
+        why: Room,
+    },
     /// There are more functions than Palisade keeps.
     #[error("{0}: too many functions")]
     TooMany(Address),
@@ -71,6 +99,7 @@ impl Error {
             | Self::Pending(address)
             | Self::BusMaster(address)
             | Self::Unplaced(address)
+            | Self::NoRoom { device: address, .. }
             | Self::TooMany(address)
             | Self::NoBus(address)
             | Self::SplitStreams(address) => address,

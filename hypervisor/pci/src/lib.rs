@@ -40,7 +40,7 @@ pub use ats::{set_ats, translates};
 pub use bar::{Bar, BarKind, MAX_BARS};
 pub use capability::{Capability, ExtendedCapability, MAX_CAPABILITIES};
 pub use ecam::{Config, Ecam};
-pub use error::Error;
+pub use error::{Error, Room};
 pub use function::{Express, Function, Header, PortType};
 pub use group::Streams;
 pub use idle::{IdleProof, TRANSACTIONS_MS};

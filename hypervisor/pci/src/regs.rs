@@ -59,6 +59,8 @@ pub mod bridge {
     pub const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
     /// Upper 32 bits of the prefetchable limit.
     pub const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2c;
+    /// Upper 16 bits of I/O Base and Limit.
+    pub const IO_UPPER: u16 = 0x30;
     /// Bridge Control.
     pub const CONTROL: u16 = 0x3e;
     /// Bridge Control: Secondary Bus Reset.

@@ -72,6 +72,7 @@ impl FakeFunction {
         this.put32(header::CLASS, 0x0604_0000);
         this.bytes[usize::from(header::HEADER_TYPE)] = 1;
         this.allow32(bridge::BUSES, 0x00ff_ffff);
+        this.allow16(bridge::IO, 0xf0f0);
         this.allow32(bridge::MEMORY, 0xfff0_fff0);
         this.put32(bridge::PREFETCHABLE, 0x0001_0001);
         this.allow32(bridge::PREFETCHABLE, 0xfff0_fff0);
@@ -112,6 +113,19 @@ impl FakeFunction {
     pub fn odd_bar(mut self, index: u8, value: u32, writable: u32) -> Self {
         self.put32(bar::offset(index), value);
         self.allow32(bar::offset(index), writable);
+        self
+    }
+
+    /// An I/O BAR.
+    pub fn bar_io(mut self, index: u8, size: u16) -> Self {
+        self.put32(bar::offset(index), 1);
+        self.allow32(bar::offset(index), u32::from(!(size - 1)) & !3);
+        self
+    }
+
+    /// The same without the window for I/O ports that a bridge need not have.
+    pub fn without_io(mut self) -> Self {
+        self.allow16(bridge::IO, 0);
         self
     }
 

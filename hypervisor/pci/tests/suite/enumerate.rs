@@ -4,7 +4,7 @@ use crate::common::{edu, host, machine, machine_on, nvme};
 use palisade_board::Space;
 use palisade_pci::fake::FakeFunction;
 use palisade_pci::regs::{ats, bridge, express, extended, header, sriov};
-use palisade_pci::{Error, Header, MAX_FUNCTIONS};
+use palisade_pci::{Error, Header, MAX_FUNCTIONS, Room};
 
 /// Ports 1 and 2 with a switch behind 2: 00:00 host bridge, 01:00 nvme, 02 switch
 /// up, 03 its inner bus, 04 and 05 behind its two downstream ports.
@@ -102,7 +102,8 @@ fn what_does_not_fit_is_named_and_the_rest_works() {
     let huge = FakeFunction::endpoint(1, 0, 0x1111_2222).bar64(0, 1 << 40, true);
     let machine = machine_on(host, vec![huge, edu(2)]);
     let huge = machine.topology.functions()[0].address;
-    assert_eq!(machine.topology.problems(), [Error::Unplaced(huge)]);
+    let named = Error::NoRoom { device: huge, bar: 0, why: Room::Full };
+    assert_eq!(machine.topology.problems(), [named]);
     assert_eq!(machine.topology.functions()[0].placed(), Err(Error::Unplaced(huge)));
     assert_eq!(machine.topology.functions()[1].placed(), Ok(()));
 }

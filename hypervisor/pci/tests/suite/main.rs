@@ -4,4 +4,5 @@ mod common;
 mod enumerate;
 mod groups;
 mod kept;
+mod placed;
 mod resets;
