@@ -92,6 +92,7 @@ pub const ROWS: &[Row] = &[
     row("instructions", "instructions"),
     Row { cpu: Some("cortex-a53"), ..row("instructions-a53", "instructions") },
     row("gremlin", "gremlin"),
+    row("gremlin-iommu", "gremlin-iommu"),
     row("linux", "linux"),
     row("linux-gicv2", "linux-wired"),
     row("linux-iommu", "linux-iommu"),

@@ -1,6 +1,7 @@
 //! Does whatever a guest can do at random, on two cores, and steps over every fault: system
 //! registers, emulated devices, PCI configuration space, addresses where nothing is, PSCI and
-//! hypercalls. Whatever it breaks must be its own.
+//! hypercalls. Where it has an SMMU and is told so (`smmu=N`), it makes N accesses to that one's
+//! registers, queues and tables instead. Whatever it breaks must be its own.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
@@ -19,6 +20,12 @@ payload!(main, second);
 static SEED: AtomicU64 = AtomicU64::new(1);
 static STOP: AtomicBool = AtomicBool::new(false);
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
+/// What is left to do to the SMMU.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+/// Where its registers are.
+static SMMU: AtomicU64 = AtomicU64::new(0);
+/// Tables and queues of the SMMU, in whatever part.
+static PAGES: [Page; 8] = [const { Page::new() }; 8];
 /// Where instructions are made, one page per core.
 static CODE: [Page; 2] = [const { Page::new() }; 2];
 
@@ -40,6 +47,17 @@ fn main(platform: &Platform<'_>) {
     SEED.store(seed, Ordering::Relaxed);
     println!("# seed {seed}, {seconds} s");
     start::step_over_faults();
+    let node = platform.fdt.find_compatible(&["arm,smmu-v3"]);
+    let smmu = node.and_then(|node| Some(node.reg()?.next()?.starting_address as u64));
+    if let (Some(base), Some(count)) = (smmu, argument(platform.bootargs, "smmu")) {
+        SMMU.store(base, Ordering::Relaxed);
+        LEFT.store(count, Ordering::Relaxed);
+        println!("# second core: {}", start::second_core());
+        let mut random = Random::new(seed);
+        while smmu_round(&mut random) {}
+        println!("ok smmu={count} faults={}", start::stepped());
+        return;
+    }
     println!("# second core: {}", start::second_core());
     // Read before anything can change it.
     let (begun, ticks) = (time::now(), time::frequency() * seconds);
@@ -55,6 +73,10 @@ fn main(platform: &Platform<'_>) {
 
 fn second() {
     let mut random = Random::new(!SEED.load(Ordering::Relaxed));
+    if SMMU.load(Ordering::Relaxed) != 0 {
+        while smmu_round(&mut random) {}
+        return;
+    }
     while !STOP.load(Ordering::Relaxed) {
         round(&mut random, &CODE[1]);
     }
@@ -128,6 +150,76 @@ fn device(random: &mut Random) {
         offset %= 0x1000.min(size);
     }
     access(random, base + offset);
+}
+
+/// One thing to do to the SMMU (IHI 0070); false when all is done.
+fn smmu_round(random: &mut Random) -> bool {
+    if LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    {
+        return false;
+    }
+    let base = SMMU.load(Ordering::Relaxed);
+    let page = PAGES[random.below(PAGES.len() as u64) as usize].address() as u64;
+    // What a base register may hold: our memory, mostly, else whatever.
+    let pointer = match random.below(8) {
+        0 => random.draw(),
+        1 => 0x0900_0000,
+        _ => page,
+    };
+    let put = |at: u64, value: u64| {
+        // SAFETY: inside one of our own pages, aligned.
+        unsafe { asm!("str {0}, [{1}]", in(reg) value, in(reg) at) };
+    };
+    match random.below(12) {
+        0 => put(page + random.below(512) * 8, random.draw()),
+        1 | 2 => {
+            const OPCODES: [u64; 16] = [
+                0x01, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x2a, 0x30, 0x40, 0x44, 0x46,
+                0x46, 0x46,
+            ];
+            let at = page + random.below(256) * 16;
+            let stream = [8, 16, random.draw() >> 40][random.below(3) as usize];
+            let opcode = OPCODES[random.below(16) as usize];
+            put(at, opcode | stream << 32 | random.below(4) << 12 | (random.draw() & 0xf_0000));
+            let second = [31, pointer, random.draw() & 0x3ff, random.draw()];
+            put(at + 8, second[random.below(4) as usize]);
+        }
+        3 => {
+            // An entry, or a descriptor of a second level, for the stream that we have.
+            let at = page + [0, 8 * 64, 9 * 64][random.below(3) as usize];
+            put(at + 8, random.draw());
+            put(at, 1 | random.below(8) << 1 | pointer & !0x3f | random.below(16) << 59);
+        }
+        4 => access_at(base + 0x80, pointer & !0x3f | random.below(2) << 62, true),
+        5 => access_at(base + 0x88, random.below(3) << 16 | random.draw() & 0x7ff, false),
+        6 => access_at(base + 0x90, pointer & !0x1f | random.below(32), true),
+        7 => access_at(base + 0xa0, pointer & !0x1f | random.below(32), true),
+        8 => {
+            let words = [0, 8, 0xc, 0xd, 0xd, random.draw()];
+            access_at(base + 0x20, words[random.below(6) as usize], false);
+        }
+        9 => access_at(base + 0x98, random.draw() & 0x1ff, false),
+        10 => {
+            let offsets = [0x9c, 0x50, 0x64, 0x44, 0x1_00a8, 0x1_00ac, 0x68, 0xb0];
+            let offset = offsets[random.below(8) as usize];
+            access_at(base + offset, random.draw(), random.below(2) == 0);
+        }
+        _ => {
+            let offset = random.below(0x2_0000);
+            access(random, base + offset);
+        }
+    }
+    true
+}
+
+fn access_at(address: u64, value: u64, wide: bool) {
+    // SAFETY: a register; a fault is stepped over.
+    unsafe {
+        match wide {
+            true => asm!("str {0}, [{1}]", in(reg) value, in(reg) address),
+            false => asm!("str {0:w}, [{1}]", in(reg) value, in(reg) address),
+        }
+    }
 }
 
 /// One access to an address where nothing may be.
