@@ -227,6 +227,11 @@ impl Vm {
         Ok(())
     }
 
+    /// The ITS that its devices' messages go to.
+    pub fn its(&self) -> Option<&Arc<Messages>> {
+        self.messages.as_ref().map(|(messages, _)| messages)
+    }
+
     /// Whether it has a translation service.
     pub fn has_its(&self) -> bool {
         self.messages.is_some()

@@ -1,6 +1,7 @@
 //! What there is one of on this machine, below the VMs.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use palisade_board::BoardInfo;
 use palisade_fdt::Tree;
@@ -26,7 +27,13 @@ pub(crate) struct Machine {
     /// Who owns which device by device tree path.
     pub(crate) platform: PlainBook,
     /// The machine's messages, where there is an ITS.
-    pub(crate) messages: Once<Option<Arc<Messages>>>,
+    pub(crate) messages: Once<Option<Services>>,
+}
+
+/// The ITSs in service, each with its phandle, and the first of them by itself.
+pub(crate) struct Services {
+    pub(crate) first: Arc<Messages>,
+    pub(crate) all: Vec<(u32, Arc<Messages>)>,
 }
 
 impl Machine {
@@ -37,8 +44,14 @@ impl Machine {
         }
     }
 
-    /// The messages, once they are in service.
+    /// The messages, once they are in service: of any ITS, their LPIs are the same.
     pub(crate) fn messages(&self) -> Option<&Arc<Messages>> {
-        self.messages.get().and_then(Option::as_ref)
+        Some(&self.messages.get()?.as_ref()?.first)
+    }
+
+    /// The ITS of this phandle, if it is in service.
+    pub(crate) fn messages_of(&self, phandle: u32) -> Option<Arc<Messages>> {
+        let all = &self.messages.get()?.as_ref()?.all;
+        all.iter().find(|(its, _)| *its == phandle).map(|(_, messages)| messages.clone())
     }
 }

@@ -177,11 +177,8 @@ fn attach_devices_and_load(
     let assigned = machine.devices.plug(&fittings, &request, domain, iommus, &Counter)?;
     let plain = plain::assign(machine, manifest, vm)?;
     // The guest interface and the messages are there for those devices that can use them.
-    let senders = senders::of(machine.board, &assigned);
-    if !senders.is_empty()
-        && let Some(messages) = machine.messages()
-    {
-        vm.add_its(messages, senders)?;
+    if let Some((messages, senders)) = senders::of(machine, None, &assigned) {
+        vm.add_its(&messages, senders)?;
     }
     let smmus = match manifest.virtual_smmu {
         true => interface::smmus(machine, owner, vm, &assigned)?,

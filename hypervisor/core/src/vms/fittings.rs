@@ -48,8 +48,12 @@ impl Fittings for VmFittings<'_> {
     }
 
     fn open_messages(&self, device: &Assigned) -> Result<(), PlugError> {
-        for sender in senders::of(self.machine.board, core::slice::from_ref(device)) {
-            self.vm.add_sender(sender);
+        // While it is built a VM gets its ITS after its devices.
+        if let Some(its) = self.vm.its()
+            && let Some((_, found)) =
+                senders::of(self.machine, Some(its), core::slice::from_ref(device))
+        {
+            found.into_iter().for_each(|sender| self.vm.add_sender(sender));
         }
         Ok(())
     }

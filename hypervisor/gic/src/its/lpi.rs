@@ -86,7 +86,16 @@ impl LpiTable {
         barrier::dsb_sy();
         rd.write(R_CTLR, GICR_CTLR::EnableLPIs::SET);
         barrier::dsb_sy();
-        Ok(if by_address { base.get() >> 16 } else { typer.read(GICR_TYPER::Processor_Number) })
+        Ok(Self::target(rd, base, by_address))
+    }
+
+    /// The number that stands for a redistributor in the commands of an ITS: another ITS may name
+    /// it in the other way.
+    pub fn target(rd: &Mmio, base: PhysAddr, by_address: bool) -> u64 {
+        match by_address {
+            true => base.get() >> 16,
+            false => rd.read(R_TYPER).read(GICR_TYPER::Processor_Number),
+        }
     }
 
     /// Takes a free LPI.

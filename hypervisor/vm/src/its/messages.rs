@@ -1,4 +1,4 @@
-//! The machine's messages: the physical ITS, its LPIs, and whose each is.
+//! The machine's messages: a physical ITS, the LPIs, and whose each is.
 
 use alloc::sync::Arc;
 
@@ -15,10 +15,14 @@ struct Route {
     intid: u32,
 }
 
-/// The physical ITS and who is behind its LPIs. One for the machine; every VM with messages
-/// holds it.
+/// A physical ITS, and who is behind the LPIs. One for each ITS of the machine; every VM with
+/// messages holds that of its devices. The LPIs are one table for all of them (IHI 0069, 5.1).
 pub struct Messages {
     its: Its,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     lpis: LpiTable,
     /// Every VM with messages takes it: fair.
     routes: FairMutex<SortedMap<u32, Route>>,
@@ -27,7 +31,13 @@ pub struct Messages {
 impl Messages {
     /// Over an ITS in service, whose cores are mapped.
     pub fn new(its: Its, lpis: LpiTable) -> Arc<Self> {
-        Arc::new(Self { its, lpis, routes: FairMutex::new(Rank::LpiRoutes, SortedMap::new()) })
+        let routes = FairMutex::new(Rank::LpiRoutes, SortedMap::new());
+        Arc::new(Self { its, shared: Arc::new(Shared { lpis, routes }) })
+    }
+
+    /// Over another ITS of the same machine.
+    pub fn beside(&self, its: Its) -> Arc<Self> {
+        Arc::new(Self { its, shared: self.shared.clone() })
     }
 
     /// The physical ITS.
@@ -37,17 +47,17 @@ impl Messages {
 
     /// The physical LPIs.
     pub fn lpis(&self) -> &LpiTable {
-        &self.lpis
+        &self.shared.lpis
     }
 
     /// How many LPIs lead to a guest.
     pub fn routes(&self) -> usize {
-        self.routes.lock().len()
+        self.shared.routes.lock().len()
     }
 
-    /// A physical LPI was taken: the guest's becomes pending. False if it is nobody's by now.
+    /// A physical LPI was taken, whichever ITS raised it: the guest's becomes pending. False if it is nobody's by now.
     pub fn raise(&self, physical: u32) -> bool {
-        let route = self.routes.lock().get(&physical).cloned();
+        let route = self.shared.routes.lock().get(&physical).cloned();
         if let Some(route) = &route {
             route.vgic.set_lpi_pending(route.intid, true);
         }
@@ -55,10 +65,10 @@ impl Messages {
     }
 
     pub(super) fn connect(&self, physical: u32, vgic: &Arc<Vgic>, intid: u32) {
-        self.routes.lock().insert(physical, Route { vgic: vgic.clone(), intid });
+        self.shared.routes.lock().insert(physical, Route { vgic: vgic.clone(), intid });
     }
 
     pub(super) fn disconnect(&self, physical: u32) {
-        self.routes.lock().remove(&physical);
+        self.shared.routes.lock().remove(&physical);
     }
 }

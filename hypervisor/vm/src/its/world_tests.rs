@@ -81,6 +81,23 @@ fn at(offset: u64) -> Access {
     Access { vcpu: 0, offset, width: Width::Bits64 }
 }
 
+/// A physical ITS in service for core 3.
+fn its(frames: &Arc<Frames>) -> (Arc<Swift>, Its) {
+    let zero = || AtomicU64::new(0);
+    let swift = Arc::new(Swift {
+        written: zero(),
+        queue: zero(),
+        tables: [zero(), zero()],
+        commands: zero(),
+        batches: zero(),
+    });
+    let mmio = Mmio::fake(swift.clone(), 0x2_0000);
+    let env = palisade_hal::cpu::Counter;
+    let its = Its::new(mmio, PhysAddr::new(0x0808_0000), frames, &env).unwrap();
+    its.map_core(&env, 3, 0).unwrap();
+    (swift, its)
+}
+
 /// A VM with device 8, its service in reach of the guest's queue.
 struct Bench {
     device: Arc<ItsDevice>,
@@ -89,6 +106,7 @@ struct Bench {
     vgic: Arc<Vgic>,
     gic: FakeGic,
     swift: Arc<Swift>,
+    frames: Arc<Frames>,
     _arena: Arena,
 }
 
@@ -105,18 +123,7 @@ impl Bench {
         let memory = GuestMemory::new(frames.clone(), cpus, iommus, owner, shape, formats).unwrap();
         memory.add_ram(Ipa::new(0x4000_0000), 4 << 20, &[]).unwrap();
 
-        let zero = || AtomicU64::new(0);
-        let swift = Arc::new(Swift {
-            written: zero(),
-            queue: zero(),
-            tables: [zero(), zero()],
-            commands: zero(),
-            batches: zero(),
-        });
-        let mmio = Mmio::fake(swift.clone(), 0x2_0000);
-        let env = palisade_hal::cpu::Counter;
-        let its = Its::new(mmio, PhysAddr::new(0x0808_0000), &frames, &env).unwrap();
-        its.map_core(&env, 3, 0).unwrap();
+        let (swift, its) = its(&frames);
         let messages = Messages::new(its, LpiTable::new(&frames).unwrap());
 
         let vgic = Vgic::new(Version::V3, 1);
@@ -132,7 +139,7 @@ impl Bench {
         let senders = vec![Sender { guest: 8, physical: 0x100 }];
         let device =
             ItsDevice::new(messages.clone(), vgic.clone(), memory.clone(), vec![3], senders);
-        Self { device, messages, memory, vgic, gic, swift, _arena: arena }
+        Self { device, messages, memory, vgic, gic, swift, frames, _arena: arena }
     }
 
     /// Writes a command into slot `index` of the guest's queue.
@@ -308,4 +315,44 @@ fn a_share_ends_by_work_and_when_somebody_is_in_a_hurry() {
     budget.renew();
     hurry.store(1, Ordering::Relaxed);
     assert!(!budget.is_left(&clock), "the operator waits");
+}
+
+/// Each ITS gets the commands of its own devices; LPIs and who is behind them are one for all.
+#[test]
+fn a_devices_messages_go_to_its_own_its() {
+    let mut bench = Bench::new();
+    let (other, its) = its(&bench.frames);
+    let messages = bench.messages.beside(its);
+    let senders = vec![Sender { guest: 16, physical: 0x100 }];
+    let (vgic, memory) = (bench.vgic.clone(), bench.memory.clone());
+    let second = ItsDevice::new(messages, vgic, memory, vec![3], senders);
+    let map = |device: u64, lpi: u64| -> [[u64; 4]; 3] {
+        [
+            [0x09, 0, 1 << 63, 0],
+            [0x08 | device << 32, 1, 1 << 63 | CONFIG, 0],
+            [0x0a | device << 32, lpi << 32 | 1, 0, 0],
+        ]
+    };
+    let _ = (bench.swift.take(), other.take());
+    for (index, command) in (0..).zip(map(8, 8200)) {
+        bench.write(index, command);
+    }
+    bench.start(3);
+    assert!(bench.swift.take().0 > 0 && other.take().0 == 0);
+    for (index, command) in (0..).zip(map(16, 8201)) {
+        bench.write(index, command);
+    }
+    let first = core::mem::replace(&mut bench.device, second);
+    bench.start(3);
+    assert!(bench.swift.take().0 == 0 && other.take().0 > 0);
+    assert_eq!((bench.messages.lpis().in_use(), bench.messages.routes()), (2, 2));
+    // Whichever is asked, each is its owner's, and no LPI is given twice.
+    assert!([FIRST_LPI, FIRST_LPI + 1].into_iter().all(|lpi| bench.messages.raise(lpi)));
+    first.reset();
+    assert_eq!(
+        (bench.messages.raise(FIRST_LPI), bench.messages.raise(FIRST_LPI + 1)),
+        (false, true)
+    );
+    bench.device.reset();
+    assert_eq!(bench.messages.lpis().in_use(), 0);
 }
