@@ -96,13 +96,21 @@ impl Images for Payloads<'_> {
         if let Some(firmware) = debian::firmware(name)? {
             return Ok(firmware);
         }
-        let files = debian::files()?;
+        let (name, other) = match name.split_once('-') {
+            Some((name, release)) if debian::OTHERS.contains(&release) => (name, Some(release)),
+            _ => (name, None),
+        };
+        let files = match other {
+            Some(release) => debian::files_of(release)?,
+            None => debian::files()?,
+        };
         match name {
             "kernel" => Ok(files.kernel),
             "initramfs" => debian::initramfs(self.workspace, &files),
             _ => bail!(
-                "there is no {name:?}; there are debian:kernel, debian:initramfs, \
-                       debian:u-boot and debian:edk2"
+                "there is no {name:?}; there are debian:kernel and debian:initramfs, also with \
+                 -{}, debian:u-boot and debian:edk2",
+                debian::OTHERS.join(" or -")
             ),
         }
     }

@@ -9,6 +9,8 @@ use super::packages;
 
 /// The folder of what guests are made of.
 const GUESTS: &str = "debian-bookworm-arm64";
+/// Releases whose kernels can be had besides.
+pub const OTHERS: [&str; 2] = ["trixie", "sid"];
 
 /// What was taken out of the packages.
 #[derive(Clone, Debug)]
@@ -37,6 +39,30 @@ pub fn files() -> Result<Files> {
          (and --dtb FILE for the Raspberry Pi 4)",
     )?;
     find(&folder).with_context(|| {
+        format!("the packages did not hold what was expected; look into {}", folder.display())
+    })
+}
+
+/// The kernel and the modules of another release, with the usual one's busybox; fetched now if they
+/// are not in the cache.
+///
+/// # Errors
+/// Where apt is missing or fails.
+pub fn files_of(release: &str) -> Result<Files> {
+    let usual = files()?;
+    let folder = folder(&format!("debian-{release}-arm64"))?;
+    let found = || {
+        let modules = one(&folder.join("usr/lib/modules"), "")?;
+        let name = modules.file_name()?.to_str()?.to_owned();
+        let places = [modules.join("vmlinuz"), folder.join(format!("boot/vmlinuz-{name}"))];
+        let kernel = places.into_iter().find(|place| place.is_file())?;
+        Some(Files { kernel, modules, ..usual.clone() })
+    };
+    if let Some(files) = found() {
+        return Ok(files);
+    }
+    packages::fetch_kernel(release, &folder).context("no such kernel for the guest")?;
+    found().with_context(|| {
         format!("the packages did not hold what was expected; look into {}", folder.display())
     })
 }
@@ -102,15 +128,17 @@ fn folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The last one in a folder whose name starts so.
+fn one(folder: &Path, start: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    all.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start)));
+    all.sort();
+    all.pop()
+}
+
 fn find(folder: &Path) -> Option<Files> {
-    let one = |sub: &str, start: &str| {
-        let entries = fs::read_dir(folder.join(sub)).ok()?;
-        let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        all.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start)));
-        all.sort();
-        all.pop()
-    };
-    let kernel = one("boot", "vmlinuz-")?;
+    let kernel = one(&folder.join("boot"), "vmlinuz-")?;
     let release = kernel.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
     let files = Files {
         kernel,

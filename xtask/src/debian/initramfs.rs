@@ -4,8 +4,9 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, trailer};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -34,7 +35,7 @@ pub fn initramfs(workspace: &Workspace, files: &Files) -> Result<PathBuf> {
     for name in list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let path = files.modules.join(name);
         let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default().to_owned();
-        if let Ok(bytes) = fs::read(&path) {
+        if let Some(bytes) = module(&path)? {
             archive.add(&format!("modules/{file}"), PROGRAM, &bytes)?;
             order.push_str(&file);
             order.push('\n');
@@ -42,11 +43,29 @@ pub fn initramfs(workspace: &Workspace, files: &Files) -> Result<PathBuf> {
     }
     archive.add("modules/order", PROGRAM, order.as_bytes())?;
     let packed = trailer(archive.packed)?.finish()?;
-    let path = workspace.scratch()?.join("linux-initramfs.gz");
+    // Each kernel has its own: two may be in one bundle.
+    let release = files.modules.file_name().unwrap_or_default().to_string_lossy();
+    let path = workspace.scratch()?.join(format!("linux-initramfs-{release}.gz"));
     let fresh = path.with_extension(format!("gz.{}", std::process::id()));
     fs::write(&fresh, packed)?;
     fs::rename(&fresh, &path)?;
     Ok(path)
+}
+
+/// A kernel's module, unpacked where the release packs them; none if it has it built in.
+fn module(path: &Path) -> Result<Option<Vec<u8>>> {
+    if let Ok(bytes) = fs::read(path) {
+        return Ok(Some(bytes));
+    }
+    let packed = path.with_extension("ko.xz");
+    if !packed.is_file() {
+        return Ok(None);
+    }
+    let output = Command::new("xz").arg("-dc").arg(&packed).output().context("no xz")?;
+    if !output.status.success() {
+        bail!("xz cannot unpack {}", packed.display());
+    }
+    Ok(Some(output.stdout))
 }
 
 struct Archive {

@@ -6,5 +6,5 @@ mod cache;
 mod initramfs;
 mod packages;
 
-pub use cache::{Files, files, firmware, trees};
+pub use cache::{Files, OTHERS, files, files_of, firmware, trees};
 pub use initramfs::initramfs;

@@ -18,6 +18,7 @@ const BUSYBOX: &str = "busybox-static";
 /// What is taken out of the packages; the rest of the modules stays packed.
 const WANTED: &[&str] = &[
     "./boot/vmlinuz-*",
+    "./usr/lib/modules/*/vmlinuz",
     "*/broadcom/bcm2711-rpi-4-b.dtb",
     "*/kernel/arch/arm64/crypto/*",
     "*/kernel/block/*",
@@ -64,6 +65,25 @@ pub fn fetch(folder: &Path) -> Result<()> {
     unpack_all(&apt, scratch.path(), folder, |package| {
         if package.starts_with("busybox") { &["./bin/busybox"] } else { WANTED }
     })
+}
+
+/// Fetches a release's newest kernel and its modules, and unpacks them into `folder`. Newer
+/// kernels come in several packages, of which the first depends on the others.
+pub fn fetch_kernel(release: &str, folder: &Path) -> Result<()> {
+    let scratch = scratch()?;
+    let apt = lists(scratch.path(), release)?;
+    let kernel = apt.newest_kernel()?;
+    let depends = apt.run("apt-cache", &["depends", &kernel])?;
+    let parts = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let parts = parts
+        .filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
+    let all: Vec<&str> = [kernel.as_str()].into_iter().chain(parts).collect();
+    {
+        let _step = progress::step(&format!("fetching {kernel} of {release} (100 MB)"));
+        apt.run("apt-get", &[&["-q", "download"], all.as_slice()].concat())?;
+    }
+    let _step = progress::step(&format!("unpacking the kernel of {release} and its modules"));
+    unpack_all(&apt, scratch.path(), folder, |_| WANTED)
 }
 
 /// Fetches one package and unpacks one file of it into `folder`.

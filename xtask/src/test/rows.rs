@@ -1,5 +1,6 @@
 //! The end-to-end tests, one row each.
 
+use crate::bundle::Vm;
 use crate::cli::Board;
 use crate::run::{Change, Wish};
 
@@ -125,7 +126,20 @@ pub const LONG_ROWS: &[Row] = &[
         ..row("gremlin-600", "gremlin")
     },
     row("two-linux-iommu", "two-linux-iommu"),
+    Row {
+        change: Some(|_, vms| with_kernel(vms, "trixie")),
+        ..row("linux-iommu-trixie", "linux-iommu")
+    },
+    Row { change: Some(|_, vms| with_kernel(vms, "sid")), ..row("linux-iommu-sid", "linux-iommu") },
 ];
+
+/// Another Debian release's kernel for every VM.
+fn with_kernel(vms: &mut [Vm], release: &str) {
+    for vm in vms {
+        vm.kernel = format!("debian:kernel-{release}");
+        vm.initrd = Some(format!("debian:initramfs-{release}"));
+    }
+}
 
 /// Turns around a byte of the manifest: 110 bytes of cpio header and the padded name come first.
 fn flip(bytes: &mut [u8], at: usize) {

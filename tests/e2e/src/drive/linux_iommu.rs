@@ -57,7 +57,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
         }
     }
     let answer = ask(session, STRICT, "msix")?;
-    let reach = answer.starts_with("ok") && answer.contains("ITS-MSI");
+    let reach = answer.starts_with("ok") && answer.contains("ITS-");
     checks.push(Check::new("strict-messages-reach-it", reach, json!(answer)));
     let answer = ask(session, STRICT, "rebind")?;
     let right = answer.starts_with("ok");
