@@ -57,6 +57,16 @@ impl Board {
     }
 }
 
+/// How the machine gets to the hypervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Boot {
+    /// QEMU loads it, with a device tree
+    #[default]
+    Direct,
+    /// UEFI starts palisade.efi, which takes it from a volume; ACPI instead of a device tree
+    Uefi,
+}
+
 /// Options of `run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
@@ -69,6 +79,12 @@ pub struct RunOptions {
     /// The board's device tree (rpi4)
     #[arg(long, value_name = "FILE")]
     pub dtb: Option<PathBuf>,
+    /// How the machine of a scenario gets to the hypervisor (qemu-virt)
+    #[arg(long, value_enum, default_value = "direct", conflicts_with_all = ["bundle", "guest"])]
+    pub boot: Boot,
+    /// The machine's own firmware for --boot uefi; Debian's EDK2 when none is given
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
     /// Where to write the report
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

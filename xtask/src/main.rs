@@ -7,6 +7,7 @@ mod bundle;
 mod card;
 mod cli;
 mod debian;
+mod esp;
 mod guard;
 mod image;
 mod lint;

@@ -11,6 +11,9 @@ use xshell::Shell;
 /// The target of the hypervisor and the payloads.
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 
+/// The target of palisade.efi.
+pub const UEFI: &str = "aarch64-unknown-uefi";
+
 /// What `cargo metadata` says, as far as it is used.
 #[derive(Debug, Deserialize)]
 pub struct Metadata {
@@ -121,11 +124,22 @@ impl Workspace {
 
     /// The same for a program that asks for features of its package.
     pub fn build_with(&self, package: &str, program: &str, features: &[&str]) -> Result<PathBuf> {
+        self.build_for(TARGET, package, program, features)
+    }
+
+    /// The same for another target.
+    pub fn build_for(
+        &self,
+        target: &str,
+        package: &str,
+        program: &str,
+        features: &[&str],
+    ) -> Result<PathBuf> {
         let _step = crate::progress::step(&format!("building {program}"));
         let arguments = ["build", "--quiet", "--release", "--package", package, "--bin", program];
         let status = cargo()
             .args(arguments)
-            .args(["--target", TARGET, "--features", &features.join(",")])
+            .args(["--target", target, "--features", &features.join(",")])
             .current_dir(&self.root)
             .status()
             .context("cargo does not start")?;
@@ -135,7 +149,7 @@ impl Workspace {
         if !status.success() {
             bail!("{program} does not build");
         }
-        Ok(self.target.join(TARGET).join("release").join(program))
+        Ok(self.target.join(target).join("release").join(program))
     }
 
     /// A folder for what xtask makes.

@@ -8,7 +8,7 @@ use xshell::{Cmd, cmd};
 
 use crate::lint::{circles, directions, pages, tidy, unsafety};
 use crate::setup;
-use crate::workspace::{TARGET, Workspace, program};
+use crate::workspace::{TARGET, UEFI, Workspace, program};
 
 /// What exists for the target only.
 const TARGET_ONLY: &[&str] = &[
@@ -22,6 +22,7 @@ const TARGET_ONLY: &[&str] = &[
 /// Checks everything.
 pub fn lint() -> Result<ExitCode> {
     setup::target()?;
+    setup::uefi()?;
     let workspace = Workspace::open()?;
     let (shell, cargo) = (workspace.shell()?, program());
     let mut failed = 0;
@@ -48,6 +49,11 @@ pub fn lint() -> Result<ExitCode> {
         "{cargo} clippy --quiet --release --target {TARGET} {packages...} -- -D warnings"
     );
     step("clippy target", run(target));
+    let loader = cmd!(
+        shell,
+        "{cargo} clippy --quiet --release --target {UEFI} -p palisade-uefi --bin palisade -- -D warnings"
+    );
+    step("clippy uefi", run(loader));
     let doc = cmd!(shell, "{cargo} doc --quiet --no-deps").env("RUSTDOCFLAGS", "-D warnings");
     step("doc", run(doc));
     if failed == 0 {

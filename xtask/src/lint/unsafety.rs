@@ -17,6 +17,7 @@ const MAY: &[&str] = &[
     "boot",
     "qemu-virt",
     "rpi4",
+    "uefi",
     "payloads",
     "on-target",
     "bench",

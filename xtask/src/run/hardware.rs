@@ -59,6 +59,18 @@ impl Hardware {
         self.word(append);
     }
 
+    /// A machine that boots by its firmware, from the volume in a folder. The volume is no PCI
+    /// device, so that buses are numbered as without it.
+    pub fn boot_uefi(&mut self, firmware: &Path, volume: &Path) {
+        self.word("-bios");
+        self.word(firmware);
+        self.word("-drive");
+        let volume = volume.display();
+        self.word(format!("if=none,id=esp,format=raw,readonly=on,file=fat:{volume}"));
+        self.word("-device");
+        self.word("virtio-blk-device,drive=esp,bootindex=0");
+    }
+
     /// Adds devices, each behind its own root port unless it says otherwise, so that the n-th
     /// port's device is found at bus n while there are no bridges. Disk images are made in
     /// `folder`.

@@ -14,11 +14,12 @@ use tempfile::TempDir;
 
 use crate::bundle::{Description, Vm, pack, pack_unchecked};
 use crate::card::Card;
-use crate::cli::{Board, RunOptions};
+use crate::cli::{Board, Boot, RunOptions};
+use crate::esp::Volume;
 use crate::image::{Payloads, hypervisor};
 use crate::run::Hardware;
 use crate::workspace::Workspace;
-use crate::{guard, setup};
+use crate::{debian, guard, setup};
 
 /// What may differ from what the scenario's file says.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct Wish {
     pub board: Board,
     /// The board's device tree, where the board's loader does not make one.
     pub tree: Option<PathBuf>,
+    /// How the machine gets to the hypervisor.
+    pub boot: Boot,
+    /// The machine's firmware, where that is not Debian's.
+    pub firmware: Option<PathBuf>,
     /// Moves the placement of VMs and canaries.
     pub seed: u64,
     /// Another GIC.
@@ -53,6 +58,8 @@ impl Default for Wish {
         Self {
             board: Board::QemuVirt,
             tree: None,
+            boot: Boot::Direct,
+            firmware: None,
             seed: 0,
             gic: None,
             cpu: None,
@@ -77,6 +84,8 @@ pub fn run(options: &RunOptions) -> Result<(ExitCode, Outcome)> {
     let wish = Wish {
         board: options.board,
         tree: options.dtb.clone(),
+        boot: options.boot,
+        firmware: options.firmware.clone(),
         seed: options.seed,
         gic: options.gic,
         cpu: options.cpu.clone(),
@@ -153,7 +162,15 @@ pub fn prepare(
         Board::QemuVirt => {
             let mut hardware = Hardware::machine(&scenario, cores).with_context(file)?;
             let initrd = (!wish.bare).then_some(bundle.as_path());
-            hardware.boot(kernel, initrd, append);
+            match wish.boot {
+                Boot::Direct => hardware.boot(kernel, initrd, append),
+                Boot::Uefi => {
+                    let place = folder.path().join("esp");
+                    let volume = Volume { hypervisor: kernel, bundle: initrd, append };
+                    volume.write(workspace, &place)?;
+                    hardware.boot_uefi(&firmware(wish)?, &place);
+                }
+            }
             hardware
         }
         Board::Rpi4 => {
@@ -178,6 +195,14 @@ pub fn prepare(
         seed: wish.seed,
     };
     Ok((job, folder))
+}
+
+/// The machine's own firmware.
+fn firmware(wish: &Wish) -> Result<PathBuf> {
+    match &wish.firmware {
+        Some(file) => Ok(file.clone()),
+        None => debian::firmware("edk2")?.context("Debian has no such firmware"),
+    }
 }
 
 /// A sane limit for a run whose file or options name none.

@@ -1,7 +1,7 @@
 //! The end-to-end tests, one row each.
 
 use crate::bundle::Vm;
-use crate::cli::Board;
+use crate::cli::{Board, Boot};
 use crate::run::{Change, Wish};
 
 /// What must come of a row.
@@ -34,6 +34,8 @@ pub struct Row {
     pub damage: Option<fn(&mut Vec<u8>)>,
     /// There is no bundle at all.
     pub bare: bool,
+    /// How the machine gets to the hypervisor.
+    pub boot: Boot,
     /// The hypervisor is booted as an ELF program instead of as an Image.
     pub elf: bool,
     /// What must come of it.
@@ -52,6 +54,7 @@ const fn row(name: &'static str, scenario: &'static str) -> Row {
         seed: 1,
         damage: None,
         bare: false,
+        boot: Boot::Direct,
         elf: false,
         verdict: Verdict::Pass,
         change: None,
@@ -76,6 +79,7 @@ pub const ROWS: &[Row] = &[
     Row { cpu: Some("neoverse-n1"), seed: 2, ..row("isolation-neoverse-n1", "isolation") },
     Row { cpu: Some("max"), seed: 3, ..row("isolation-max", "isolation") },
     Row { gic: Some(2), seed: 4, ..row("isolation-gicv2", "isolation") },
+    Row { boot: Boot::Uefi, seed: 5, ..row("uefi-isolation", "isolation") },
     row("flood", "flood"),
     Row { gic: Some(2), ..row("flood-gicv2", "flood") },
     row("control-without-smmu", "control"),
@@ -159,6 +163,7 @@ impl Row {
             cpu: self.cpu.map(str::to_owned),
             damage: self.damage,
             bare: self.bare,
+            boot: self.boot,
             change: self.change,
             ..Wish::default()
         }
