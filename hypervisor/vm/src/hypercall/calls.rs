@@ -12,9 +12,10 @@ use palisade_iommu::sva::{self, Process, Range};
 use palisade_iommu::{DefaultSubstream, Response, StreamState, Waits};
 
 use super::check::{Outcome, address_space};
+use super::device::ServiceDevice;
 use super::process::GuestProcess;
 use super::ring::Ring;
-use super::service::{BINDINGS, MAX_BITS, Service, ServiceDevice, State, flags};
+use super::service::{BINDINGS, MAX_BITS, Service, State, flags};
 
 /// Results of a call: X1–X3.
 type Results = [u64; 3];

@@ -10,10 +10,12 @@
 
 mod calls;
 mod check;
+mod device;
 mod process;
 mod ram;
 mod ring;
 mod service;
 
+pub use device::ServiceDevice;
 pub use ram::{GuestRam, Kept, OutsideRam};
-pub use service::{Service, ServiceDevice, ServiceFootprint};
+pub use service::{Service, ServiceFootprint};

@@ -10,11 +10,12 @@ use palisade_iommu::pasid::{Space, SpaceFootprint, TableId};
 use palisade_iommu::sva::Bond;
 use palisade_iommu::{
     Capabilities, Condition, ContextView, Fault, FaultClass, Group, Iommus, Owner, StallModel,
-    StreamPolicy, Waits,
+    Waits,
 };
 use palisade_mem::SortedMap;
 
 use super::check::Outcome;
+use super::device::ServiceDevice;
 use super::process::GuestProcess;
 use super::ram::GuestRam;
 use super::ring::Ring;
@@ -28,19 +29,6 @@ pub(super) const BINDINGS: usize = 1024;
 const STALLS: usize = 256;
 /// Substreams of a context table: 2^10 fit one 64 KiB table.
 pub(super) const MAX_BITS: u8 = 10;
-
-/// A device of the VM, as the service needs to know it.
-#[derive(Clone)]
-pub struct ServiceDevice {
-    /// The guest's number for it.
-    pub number: u32,
-    /// Its group, assigned to the VM's domain.
-    pub group: Arc<Group>,
-    /// Its streams, aliases included.
-    pub streams: Vec<StreamId>,
-    /// What the manifest allows.
-    pub policy: StreamPolicy,
-}
 
 /// A group with the table that the guest asked for.
 pub(super) struct Shared {
