@@ -1,17 +1,16 @@
 //! One guest: its processes, and what it says through the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use palisade_abi::{
     BindFlags, FAULT_BYTES, FaultFlags, FaultRecord, RING_HEADER_BYTES, RingHeader, Status, call,
 };
 use palisade_hal::{Ipa, barrier};
-use palisade_iommu::{Domain, Group, Owner};
 use palisade_smmu_model::Rng;
 use palisade_vm::hypercall::{GuestRam, Service};
 
-use super::memory::{DATA, OUTSIDE, Ram, TABLES, View};
+use super::home::{Home, Wrong};
+use super::memory::{DATA, OUTSIDE, TABLES};
 use super::truth::{Bound, PAGES, Place, Target, Truth};
 
 /// Slots for processes; each has three pages of tables.
@@ -40,16 +39,12 @@ impl Process {
 pub struct Device {
     pub number: u64,
     pub streams: Vec<u32>,
-    pub group: Arc<Group>,
     pub enabled: bool,
 }
 
 pub struct Guest {
     pub index: u32,
-    pub owner: Owner,
-    pub domain: Arc<Domain>,
-    pub ram: Arc<Ram>,
-    pub view: Arc<View>,
+    pub home: Home,
     pub service: Service,
     pub devices: Vec<Device>,
     pub processes: Vec<Process>,
@@ -58,9 +53,6 @@ pub struct Guest {
     pub truth: Truth,
     pub read: u64,
 }
-
-/// What went wrong.
-pub type Wrong = String;
 
 impl Guest {
     fn call(&self, function: u32, arguments: &[u64]) -> (Status, [u64; 3]) {
@@ -165,7 +157,10 @@ impl Guest {
     }
 
     fn write(&self, ipa: u64, word: u64) -> Result<(), Wrong> {
-        self.ram.write(Ipa::new(ipa), &word.to_le_bytes()).map_err(|error| error.to_string())?;
+        self.home
+            .ram
+            .write(Ipa::new(ipa), &word.to_le_bytes())
+            .map_err(|error| error.to_string())?;
         barrier::dsb_sy();
         Ok(())
     }
@@ -179,7 +174,7 @@ impl Guest {
     }
 
     /// Descriptor of a page: EL0 may read and write, accessed, not global (DDI 0487, D8.3).
-    fn descriptor(target: Target) -> u64 {
+    pub fn descriptor(target: Target) -> u64 {
         let page = 0b11 | 1 << 6 | 3 << 8 | 1 << 10 | 1 << 11;
         match target {
             Target::Nowhere => 0,
@@ -201,7 +196,7 @@ impl Guest {
         for level in 1..=3 {
             let zeroes = [0; 0x1000];
             let table = Ipa::new(process.table(level));
-            self.ram.write(table, &zeroes).map_err(|error| error.to_string())?;
+            self.home.ram.write(table, &zeroes).map_err(|error| error.to_string())?;
         }
         // All pages but the last share their upper tables; the last has none.
         let table = |level| process.table(level) | 0b11;
@@ -363,9 +358,9 @@ impl Guest {
         let there = self.truth.lock().present.get(&key).is_none_or(|set| set.contains(&true));
         self.truth.lock().present.insert(key, [true, false].into());
         if there {
-            self.view.unmap(ipa)?;
+            self.home.view.unmap(ipa)?;
         } else {
-            self.view.map(ipa, super::truth::pa_of(self.index, number))?;
+            self.home.view.map(ipa, super::truth::pa_of(self.index, number))?;
         }
         self.truth.lock().present.insert(key, [!there].into());
         Ok(())
@@ -377,7 +372,7 @@ impl Guest {
         self.service.pump(&mut |fault| {
             let stream = fault.record.stream.get();
             let mine = self.devices.iter().any(|device| device.streams.contains(&stream));
-            if !mine || fault.owner != Some(self.owner) {
+            if !mine || fault.owner != Some(self.home.owner) {
                 wrong = Some(format!("a fault of stream {stream:#x} came to VM {}", self.index));
             }
         });
@@ -386,7 +381,8 @@ impl Guest {
         }
         let word = |offset| {
             let mut bytes = [0; 8];
-            self.ram
+            self.home
+                .ram
                 .read(Ipa::new(RING + offset), &mut bytes)
                 .map(|()| u64::from_le_bytes(bytes))
                 .map_err(|error| error.to_string())
@@ -396,7 +392,7 @@ impl Guest {
             let offset = RING_HEADER_BYTES as u64 + self.read % capacity * FAULT_BYTES as u64;
             let mut bytes = [0; FAULT_BYTES];
             let at = Ipa::new(RING + offset);
-            self.ram.read(at, &mut bytes).map_err(|error| error.to_string())?;
+            self.home.ram.read(at, &mut bytes).map_err(|error| error.to_string())?;
             self.read += 1;
             let record = FaultRecord::from_bytes(&bytes);
             if record.flags.0 & FaultFlags::STALL != 0 {

@@ -5,9 +5,10 @@
 //! interface; devices try every virtual address from every substream whenever time passes,
 //! inside every operation. What they get is held against [`Truth`].
 
-mod guest;
-mod memory;
-mod truth;
+pub(crate) mod guest;
+pub(crate) mod home;
+pub(crate) mod memory;
+pub(crate) mod truth;
 mod world;
 
 pub use world::{Sharing, SharingTally, share};

@@ -13,6 +13,8 @@ use crate::machine::Devices;
 pub enum Bound {
     /// The device is behind stage 2 alone.
     Plain,
+    /// Its entry aborts, and nothing is recorded.
+    Closed,
     /// Nothing was ever bound: the descriptor is invalid.
     Never,
     /// It translates by nothing.
@@ -89,8 +91,13 @@ impl Truth {
 
     /// Devices that try everything that is in these facts.
     pub fn devices(&self, seed: u64) -> Box<dyn Devices> {
-        let stalled = BTreeMap::new();
-        Box::new(Prober { truth: self.clone(), rng: Rng::new(seed), stalled })
+        self.calm_devices(seed, 100)
+    }
+
+    /// The same; they try something at so many percent of the moments.
+    pub fn calm_devices(&self, seed: u64, percent: u32) -> Box<dyn Devices> {
+        let (truth, rng) = (self.clone(), Rng::new(seed));
+        Box::new(Prober { truth, rng, percent, stalled: BTreeMap::new() })
     }
 }
 
@@ -114,6 +121,7 @@ impl Facts {
                     }
                     None => why.plain = true,
                 },
+                Bound::Closed => why.closed = true,
                 Bound::Never => why.never = true,
                 Bound::Parked => why.parked = true,
                 Bound::Process(number) => {
@@ -144,7 +152,8 @@ impl Facts {
         }
     }
 
-    fn check(&mut self, request: &Request, outcome: &Outcome) {
+    /// Holds the end of a transaction against the facts.
+    pub fn check(&mut self, request: &Request, outcome: &Outcome) {
         let place = (request.stream, request.substream.unwrap_or(0));
         let (pages, why) = self.meets(place, request.address & !0xfff);
         let event = match outcome {
@@ -179,6 +188,7 @@ impl Facts {
 #[derive(Debug, Default)]
 struct Refusals {
     plain: bool,
+    closed: bool,
     never: bool,
     parked: bool,
     stage1: bool,
@@ -187,7 +197,7 @@ struct Refusals {
 
 impl Refusals {
     fn any(&self) -> bool {
-        self.plain || self.never || self.parked || self.stage1 || self.stage2
+        self.plain || self.closed || self.never || self.parked || self.stage1 || self.stage2
     }
 
     /// A recorded event is of the right kind, and so goes to the right party.
@@ -208,6 +218,7 @@ impl Refusals {
 struct Prober {
     truth: Truth,
     rng: Rng,
+    percent: u32,
     stalled: BTreeMap<u64, Request>,
 }
 
@@ -223,7 +234,7 @@ impl Devices for Prober {
             }
         }
         let places = facts.bound.len();
-        if places == 0 {
+        if places == 0 || (self.percent < 100 && !self.rng.percent(self.percent)) {
             return;
         }
         for _ in 0..self.rng.below(3) {
