@@ -21,6 +21,7 @@ mod sharing;
 mod tables;
 mod traffic;
 mod view;
+pub mod virtual_smmu;
 mod world;
 
 pub use clock::ModelClock;

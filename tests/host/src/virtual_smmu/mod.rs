@@ -1,0 +1,18 @@
+//! Virtual SMMUs over the driver over the model.
+//!
+//! A [`House`](house::House) has VMs whose devices stand behind an SMMU of their own; a
+//! [`Kernel`](kernel::Kernel) drives one by registers, tables and queues as the manual has them.
+//! What devices get is held against [`Truth`](crate::sharing::truth::Truth).
+
+mod house;
+mod kernel;
+mod replay;
+mod scenes;
+mod trace;
+
+pub use replay::{ReplayTally, replay};
+pub use scenes::{
+    Scene, a_device_that_goes_is_nobodys, a_reset_is_a_first_start, gbpa_decides_while_it_is_off,
+    scene,
+};
+pub use trace::{Step, Trace};
