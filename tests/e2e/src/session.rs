@@ -244,6 +244,18 @@ impl Session {
         }
     }
 
+    /// A VM starts anew: it is to say once more that it takes commands.
+    ///
+    /// # Errors
+    /// There is no such VM.
+    pub fn starts_anew(&mut self, name: &str) -> Result<()> {
+        let vm = usize::from(self.vm(name)?);
+        if let Some(console) = self.consoles.get_mut(vm) {
+            console.ready = false;
+        }
+        Ok(())
+    }
+
     /// Sends a VM's payload one command and waits for its one line of answer.
     ///
     /// # Errors

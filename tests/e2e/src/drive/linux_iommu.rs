@@ -62,6 +62,7 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     let answer = ask(session, STRICT, "rebind")?;
     let right = answer.starts_with("ok");
     checks.push(Check::new("strict-driver-comes-and-goes", right, json!(answer)));
+    checks.push(reboots(session)?);
     for vm in VMS {
         let index = session.vm(vm)?;
         session.send(index, b"off\n");
@@ -112,17 +113,13 @@ fn translates(session: &mut Session, vm: &str, checks: &mut Vec<Check>) -> Resul
 
 /// What the entries in memory say while the guests run.
 fn posture(session: &mut Session, checks: &mut Vec<Check>) -> Result<()> {
-    let mark = session.records.count();
-    tell(session, "posture")?;
     for (vm, name, wanted) in [
         (STRICT, "strict-is-nested", "nested"),
         (LAZY, "lazy-is-nested", "nested"),
         (THROUGH, "through-is-behind-stage-2", "stage2"),
     ] {
-        let mut lines = session.records.since(mark, "posture");
-        let own = lines.find(|line| text(line, "owner") == Some(vm));
-        let right = own.and_then(|line| text(line, "state")) == Some(wanted);
-        checks.push(Check::new(name, right, json!(own)));
+        let now = state(session, vm)?;
+        checks.push(Check::new(name, now.as_deref() == Some(wanted), json!(now)));
     }
     Ok(())
 }
@@ -139,6 +136,31 @@ fn one_exit_per_unmap(before: &Value, after: &Value) -> Check {
     let passed = syncs > 0 && syncs < u64::MAX && few && batches <= doorbells;
     let evidence = json!({ "unmaps": syncs, "exits": exits, "batches": batches });
     Check::new("strict-one-exit-per-unmap", passed, evidence)
+}
+
+/// A kernel that starts anew finds its SMMU as at power-on, and its disk as it was.
+fn reboots(session: &mut Session) -> Result<Check> {
+    let sum = format!("sum mib={MIB}");
+    let before = ask(session, LAZY, &sum)?;
+    session.starts_anew(LAZY)?;
+    session.begin(LAZY, "reboot")?;
+    session.ready(LAZY, PATIENCE)?;
+    let after = ask(session, LAZY, &sum)?;
+    let kind = ask(session, LAZY, "iommu")?;
+    let state = state(session, LAZY)?;
+    let same = before.starts_with("ok") && before == after;
+    let passed = same && kind.contains("type=DMA-FQ ") && state.as_deref() == Some("nested");
+    let evidence = json!({ "before": before, "after": after, "iommu": kind, "state": state });
+    Ok(Check::new("lazy-is-the-same-in-its-next-life", passed, evidence))
+}
+
+/// What the entry in memory says of a VM's device now.
+fn state(session: &mut Session, vm: &str) -> Result<Option<String>> {
+    let mark = session.records.count();
+    tell(session, "posture")?;
+    let mut lines = session.records.since(mark, "posture");
+    let own = lines.find(|line| text(line, "owner") == Some(vm));
+    Ok(own.and_then(|line| text(line, "state")).map(str::to_owned))
 }
 
 /// A lazy kernel invalidates when its queue of unmaps is full, and every ten milliseconds: how often
