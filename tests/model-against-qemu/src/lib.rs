@@ -14,6 +14,7 @@ pub mod known;
 pub mod place;
 pub mod planted;
 pub mod play;
+pub mod qtest;
 pub mod run;
 pub mod scene;
 pub mod seen;
@@ -21,7 +22,6 @@ pub mod words;
 
 mod model;
 mod qemu;
-mod qtest;
 mod smmu;
 mod tables;
 mod witness;

@@ -91,6 +91,31 @@ impl Qtest {
         Ok(numbers)
     }
 
+    /// `size` bytes of memory.
+    ///
+    /// # Errors
+    /// QEMU is gone, or refuses.
+    pub fn bytes(&mut self, address: u64, size: usize) -> Result<Vec<u8>> {
+        /// Most at once: an answer must fit into the socket.
+        const MOST: usize = 16 << 10;
+        self.flush()?;
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let count = MOST.min(size - bytes.len());
+            let at = address + bytes.len() as u64;
+            self.writer.write_all(format!("read {at:#x} {count:#x}\n").as_bytes())?;
+            let answer = self.answer()?;
+            let digits = answer.strip_prefix("0x").unwrap_or(&answer);
+            if digits.len() != 2 * count || !digits.is_ascii() {
+                bail!("QEMU answers {} digits for {count} bytes", digits.len());
+            }
+            for digits in digits.as_bytes().chunks_exact(2) {
+                bytes.push(u8::from_str_radix(std::str::from_utf8(digits)?, 16)?);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// One answer, without its "OK".
     fn answer(&mut self) -> Result<String> {
         let mut line = String::new();

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything there is to test, and one line with the sum.
 
 mod boards;
+mod boards_alike;
 mod host;
 pub mod invalidation;
 mod kernels;
@@ -10,6 +11,7 @@ mod on_target;
 mod planted;
 mod rows;
 mod run;
+mod tables;
 mod tally;
 mod witnesses;
 mod words;

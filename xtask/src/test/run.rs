@@ -16,7 +16,8 @@ use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
 use crate::test::{
-    boards, host, invalidation, kernels, long, mutants, on_target, planted, witnesses, words,
+    boards, boards_alike, host, invalidation, kernels, long, mutants, on_target, planted,
+    witnesses, words,
 };
 use crate::workspace::Workspace;
 use crate::{setup, vectors};
@@ -73,6 +74,7 @@ fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
         tally += kernels::firmware(only)?;
     }
     tally += witnesses::run(&qemu.path, only, long)?;
+    tally += boards_alike::run(&qemu.path, only)?;
     Ok(tally)
 }
 
