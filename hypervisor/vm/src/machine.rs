@@ -3,7 +3,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use palisade_gic::{Gic, KICK_SGI, Version};
-use palisade_hal::{Ipa, PhysAddr, cpu::Counter, guest::Exit};
+use palisade_hal::{Ipa, PhysAddr, cpu::Counter};
 use thiserror::Error;
 
 use crate::{
@@ -474,10 +474,6 @@ impl Vm {
 
     pub(crate) fn leave_run(&self) {
         self.inside.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    pub(crate) fn count(&self, exit: &Exit) {
-        self.counters.count(exit);
     }
 
     /// Sends the kicks that are due, but for the calling vCPU's own.

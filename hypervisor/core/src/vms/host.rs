@@ -26,8 +26,6 @@ pub(crate) struct Hypervisor {
 }
 
 impl Host for Hypervisor {
-    type Gic = AnyGic;
-
     fn gic(&self) -> &AnyGic {
         &self.system.machine.gic
     }

@@ -1,4 +1,5 @@
 //! ID registers that tell the truth: what the core has, less what is not passed on.
+use palisade_hal::guest;
 
 /// What the virtual platform has beside the core's own features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,6 +8,25 @@ pub struct Features {
     pub gicv3: bool,
     /// Bits of an IPA.
     pub ipa_bits: u8,
+}
+
+/// What a vCPU reads in its ID registers: made once when it starts, on its core.
+#[derive(Clone, Debug)]
+pub struct IdRegisters([u64; 64]);
+
+impl IdRegisters {
+    /// Of the calling core.
+    pub fn here(features: Features) -> Self {
+        Self(core::array::from_fn(|index| {
+            let (crm, op2) = ((index >> 3) as u8, index as u8 & 7);
+            id_register(crm, op2, guest::id_register(crm, op2), features)
+        }))
+    }
+
+    /// The register `(3, 0, 0, crm, op2)`, `crm` from 1 to 7.
+    pub fn get(&self, crm: u8, op2: u8) -> u64 {
+        self.0[usize::from((crm & 7) << 3 | op2 & 7)]
+    }
 }
 
 /// One four-bit field at bit `shift`.
@@ -102,6 +122,8 @@ const fn mmfr0(own: u64, features: Features) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use palisade_hal::fake::guest;
+
     use super::*;
 
     const V3: Features = Features { gicv3: true, ipa_bits: 39 };
@@ -162,6 +184,24 @@ mod tests {
             assert_eq!(id_register(crm, op2, !0, V3) >> shift & 0xf, 0, "{name}");
         }
         assert_eq!(id_register(4, 0, 2 << 56, V3) >> 56 & 0xf, 1, "CSV2_2 has SCXTNUM");
+    }
+
+    #[test]
+    fn a_vcpu_reads_what_its_core_says_less_what_is_not_passed_on() {
+        guest::clear();
+        for crm in 1..8 {
+            for op2 in 0..8 {
+                guest::set_id_register(crm, op2, !u64::from(crm << 3 | op2));
+            }
+        }
+        let table = IdRegisters::here(V3);
+        guest::clear();
+        for crm in 1..8 {
+            for op2 in 0..8 {
+                let own = !u64::from(crm << 3 | op2);
+                assert_eq!(table.get(crm, op2), id_register(crm, op2, own, V3), "{crm} {op2}");
+            }
+        }
     }
 
     #[test]

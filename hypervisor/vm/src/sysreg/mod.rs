@@ -3,4 +3,4 @@ mod access;
 mod id;
 
 pub use access::{Sysreg, SysregAccess, Treatment};
-pub use id::{Features, id_register};
+pub use id::{Features, IdRegisters};

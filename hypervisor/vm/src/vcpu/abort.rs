@@ -1,11 +1,12 @@
 //! Aborts that stage 2 took: emulated registers, or nothing.
+use palisade_gic::Gic;
 use palisade_hal::{
     Ipa,
     guest::{Exit, GuestContext},
 };
 
-use super::{emulate, inject, skip::skip};
-use crate::{Vm, mmio::Width};
+use super::{emulate, inject, irq, skip::skip};
+use crate::{Vm, mmio::Width, vgic};
 
 /// ESR_EL2.ISS of a data abort (DDI 0487, D24.2.37).
 const ISV: u64 = 1 << 24;
@@ -31,7 +32,7 @@ const fn walk_level(esr: u64) -> Option<u64> {
 
 /// A load or store. Carried out by a device, or an abort: there is nothing, or it cannot be
 /// carried out, and the log says which.
-pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
+pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: &impl Gic) {
     let esr = exit.esr;
     let write = esr & WNR != 0;
     let at = address(exit);
@@ -39,6 +40,11 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) {
     if unmapped && esr & CM != 0 {
         // Cache maintenance of what is not there does nothing.
         return skip(context, esr);
+    }
+    if unmapped && vgic::is_about_state(at) {
+        // The guest asks what is pending or active, or says so.
+        vm.vgic().fold(vcpu, gic);
+        irq::sample_timers(vm, vcpu);
     }
     if unmapped && esr & ISV != 0 && by_syndrome(vm, vcpu, context, esr, at, write) {
         return skip(context, esr);

@@ -8,9 +8,8 @@ use super::{abort, host::Host, host::Outcome, inject, irq, skip};
 use crate::{
     Vm,
     hypercall::Service,
-    layout,
     psci::{Call, SmcccCall, error},
-    sysreg::{Features, SysregAccess, Treatment, id_register},
+    sysreg::{IdRegisters, SysregAccess, Treatment},
 };
 
 /// What comes after an exit.
@@ -40,7 +39,8 @@ pub fn synchronous(
     vcpu: usize,
     context: &mut GuestContext,
     exit: &Exit,
-    host: &impl Host,
+    ids: &IdRegisters,
+    host: &dyn Host,
 ) -> Next {
     let iss = exit.esr & 0x1ff_ffff;
     match exit.esr >> 26 & 0x3f {
@@ -57,8 +57,8 @@ pub fn synchronous(
             context.set(0, error::NOT_SUPPORTED as u64);
             skip::skip(context, exit.esr);
         }
-        class::SYSREG => sysreg(vm, vcpu, context, exit.esr),
-        class::DATA_ABORT => abort::data(vm, vcpu, context, exit),
+        class::SYSREG => sysreg(vm, vcpu, context, exit.esr, ids),
+        class::DATA_ABORT => abort::data(vm, vcpu, context, exit, host.gic()),
         class::INSTRUCTION_ABORT => {
             if !abort::instruction(vm, vcpu, context, exit) {
                 return Next::End(Outcome::Crashed);
@@ -80,7 +80,7 @@ pub fn synchronous(
     Next::Continue
 }
 
-fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Next {
+fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &dyn Host) -> Next {
     let call = SmcccCall {
         function: context.get(0) as u32,
         arguments: [context.get(1), context.get(2), context.get(3)],
@@ -114,7 +114,7 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &impl Host) -> Ne
 }
 
 /// Standby: until something is there for this vCPU, or its VM ends.
-fn suspend(vm: &Vm, vcpu: usize, host: &impl Host) {
+fn suspend(vm: &Vm, vcpu: usize, host: &dyn Host) {
     // Bounded by the guest's patience alone, with its core given to nobody else: it is asleep.
     while !vm.stopping() && !vm.vgic().has_pending(vcpu) {
         // What it waits for may stand in its queue of message commands.
@@ -126,19 +126,13 @@ fn suspend(vm: &Vm, vcpu: usize, host: &impl Host) {
     }
 }
 
-fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64) {
+fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64, ids: &IdRegisters) {
     let access = SysregAccess::decode((esr & 0x1ff_ffff) as u32);
     match (access.treatment(), access.read) {
         (Treatment::Value(value), true) => context.set(access.rt, value),
         (Treatment::Value(_), false) => {}
         (Treatment::Identification, true) => {
-            let (crm, op2) = (access.register.crm, access.register.op2);
-            let features = Features {
-                gicv3: vm.vgic().version() == palisade_gic::Version::V3,
-                ipa_bits: layout::IPA_BITS,
-            };
-            let own = palisade_hal::guest::id_register(crm, op2);
-            context.set(access.rt, id_register(crm, op2, own, features));
+            context.set(access.rt, ids.get(access.register.crm, access.register.op2));
         }
         (Treatment::Generate(group1), false)
             if vm.vgic().version() == palisade_gic::Version::V3 =>

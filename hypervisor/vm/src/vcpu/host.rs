@@ -1,5 +1,5 @@
 //! What a vCPU needs of the hypervisor around it.
-use palisade_gic::Gic;
+use palisade_gic::AnyGic;
 
 use crate::Vm;
 
@@ -15,12 +15,12 @@ pub enum Outcome {
 }
 
 /// The hypervisor around the VMs, as the core of a vCPU sees it.
+///
+/// A vCPU's loop is compiled once, with this crate, and not for each kind of host: it takes one
+/// behind a pointer, and asks it little.
 pub trait Host: Sync {
     /// The physical interrupt controller.
-    type Gic: Gic;
-
-    /// The physical interrupt controller.
-    fn gic(&self) -> &Self::Gic;
+    fn gic(&self) -> &AnyGic;
 
     /// A physical interrupt that is no VM's, kicks included. It is active; afterwards it is
     /// deactivated.

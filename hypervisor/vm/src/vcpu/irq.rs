@@ -37,7 +37,7 @@ pub fn retire(vm: &Vm, gic: &impl Gic) {
 }
 
 /// Takes what is pending on this core.
-pub fn take(vm: &Vm, vcpu: usize, host: &impl Host) {
+pub fn take(vm: &Vm, vcpu: usize, host: &dyn Host) {
     let gic = host.gic();
     for _ in 0..BOUND {
         let Some(ack) = gic.acknowledge() else { return };

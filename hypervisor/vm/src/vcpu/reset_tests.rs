@@ -59,13 +59,13 @@ fn live(host: &Arc<TestHost>, seed: u64) {
     let inside = host.clone();
     script(move |_| {
         write_el1(El1::CntvCtl, 0b101);
-        inside.gic.raise(27);
+        inside.fake().raise(27);
         irq()
     });
     let inside = host.clone();
     script(move |context| {
         // Its first shared interrupts and its timer are active from now on.
-        while inside.gic.guest_acknowledge().is_some() {}
+        while inside.fake().guest_acknowledge().is_some() {}
         hvc(context, 0x8400_0000, [0; 3])
     });
     // And then anything at all.
@@ -106,7 +106,7 @@ fn after_a_reset_every_field_is_as_after_the_building() {
         live(&host, seed);
         assert_eq!(run(&m.vm, 0, &*host), Outcome::Reset);
         assert_eq!(steps_left(), 0, "life {seed}");
-        assert!(host.gic.list().iter().all(|lr| lr.state == LrState::Invalid));
+        assert!(host.fake().list().iter().all(|lr| lr.state == LrState::Invalid));
         assert!(m.vm.rebuild());
         same(&m.vm.snapshot(), &built);
     }
@@ -134,17 +134,17 @@ fn the_timer_of_the_second_life_ends_the_physical_one() {
         store(layout::REDISTRIBUTORS + 0x1_0100, 1 << 27);
         let inside = host.clone();
         script(move |_| {
-            inside.gic.take_calls();
+            inside.fake().take_calls();
             write_el1(El1::CntvCtl, 0b101);
-            inside.gic.raise(27);
+            inside.fake().raise(27);
             irq()
         });
         let inside = host.clone();
         script(move |context| -> Exit {
             assert_eq!(read_el1(El1::CntvCtl), 0b101);
-            assert_eq!(inside.gic.guest_acknowledge(), Some(27));
-            inside.gic.guest_end(27);
-            assert!(inside.gic.take_calls().contains(&FakeCall::Deactivate(27)), "life {life}");
+            assert_eq!(inside.fake().guest_acknowledge(), Some(27));
+            inside.fake().guest_end(27);
+            assert!(inside.fake().take_calls().contains(&FakeCall::Deactivate(27)), "life {life}");
             hvc(context, 0x8400_0009, [0; 3])
         });
         assert_eq!(run(&m.vm, 0, &*host), Outcome::Reset);

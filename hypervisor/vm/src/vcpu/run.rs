@@ -1,5 +1,5 @@
 //! The life of a vCPU on its core.
-use palisade_gic::Gic;
+use palisade_gic::{Gic, Version};
 use palisade_hal::{
     cache, cpu,
     guest::{self, ExitKind, GuestContext, Stage2, hcr},
@@ -10,7 +10,11 @@ use super::{
     host::{Host, Outcome},
     irq,
 };
-use crate::{Vm, psci::affinity};
+use crate::{
+    Vm, layout,
+    psci::affinity,
+    sysreg::{Features, IdRegisters},
+};
 
 /// HCR_EL2 while a guest runs: stage 2, its interrupts and SErrors here, no SMC, no register
 /// group 3 or implementation-defined register without asking, no memory tags. A walk of its tables
@@ -35,12 +39,9 @@ const HCR: u64 = hcr::VM
     | hcr::API
     | hcr::RW;
 
-/// ESR_EL2.EC of a load or store (DDI 0487, D24.2.37).
-const DATA_ABORT: u64 = 0x24;
-
 /// Runs vCPU `vcpu` of `vm` on the calling core until the VM ends. Interrupts are masked at EL2
 /// throughout.
-pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
+pub fn run(vm: &Vm, vcpu: usize, host: &dyn Host) -> Outcome {
     vm.enter_run();
     let outcome = loop {
         match wait_for_start(vm, vcpu, host) {
@@ -69,7 +70,7 @@ pub fn run(vm: &Vm, vcpu: usize, host: &impl Host) -> Outcome {
 }
 
 /// Off: until somebody starts this vCPU, or the VM ends.
-fn wait_for_start(vm: &Vm, vcpu: usize, host: &impl Host) -> Result<(u64, u64), Outcome> {
+fn wait_for_start(vm: &Vm, vcpu: usize, host: &dyn Host) -> Result<(u64, u64), Outcome> {
     loop {
         if let Some(outcome) = vm.outcome() {
             return Err(outcome);
@@ -83,7 +84,7 @@ fn wait_for_start(vm: &Vm, vcpu: usize, host: &impl Host) -> Result<(u64, u64), 
     }
 }
 
-fn prepare(vm: &Vm, vcpu: usize, host: &impl Host) {
+fn prepare(vm: &Vm, vcpu: usize, host: &dyn Host) {
     guest::reset_el1();
     guest::set_identity(affinity(vcpu));
     guest::set_virtual_offset(0);
@@ -101,7 +102,7 @@ fn prepare(vm: &Vm, vcpu: usize, host: &impl Host) {
 }
 
 /// Leaves nothing of the guest in force on this core.
-fn retire(vm: &Vm, vcpu: usize, host: &impl Host) {
+fn retire(vm: &Vm, vcpu: usize, host: &dyn Host) {
     guest::reset_el1();
     vm.vgic().retire(vcpu, host.gic());
     irq::retire(vm, host.gic());
@@ -109,9 +110,11 @@ fn retire(vm: &Vm, vcpu: usize, host: &impl Host) {
     guest::set_stage2(Stage2::default());
 }
 
-fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host) -> Next {
+fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) -> Next {
     let gic = host.gic();
     let mut context = GuestContext::start(entry, argument);
+    let gicv3 = vm.vgic().version() == Version::V3;
+    let ids = IdRegisters::here(Features { gicv3, ipa_bits: layout::IPA_BITS });
     loop {
         if let Some(outcome) = vm.outcome() {
             return Next::End(outcome);
@@ -124,24 +127,20 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &impl Host)
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);
         if vm.vgic().is_quiet(vcpu) {
-            vm.counters().count_quiet();
+            vm.counters().count_quiet(vcpu);
         } else {
             irq::sample_timers(vm, vcpu);
             vm.vgic().flush(vcpu, gic);
         }
         let exit = guest::enter(&mut context);
-        vm.count(&exit);
+        vm.counters().count(vcpu, &exit);
         vm.vgic().fold(vcpu, gic);
-        // Before a load or store is answered: the guest may be asking what is pending.
-        if exit.kind == ExitKind::Sync && exit.esr >> 26 & 0x3f == DATA_ABORT {
-            irq::sample_timers(vm, vcpu);
-        }
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
                 irq::take(vm, vcpu, host);
                 Next::Continue
             }
-            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, &exit, host),
+            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, &exit, &ids, host),
             ExitKind::SError => {
                 // Its own access, or its device's: it gets it back as its own SError.
                 vm.complain(|| {

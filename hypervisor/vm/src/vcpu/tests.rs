@@ -8,7 +8,7 @@ extern crate std;
 
 use alloc::{boxed::Box, rc::Rc, string::String, sync::Arc, vec, vec::Vec};
 
-use palisade_gic::{FakeCall, FakeGic, LrState, Version};
+use palisade_gic::{AnyGic, FakeCall, FakeGic, LrState, Version};
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     Ipa, PhysAddr,
@@ -42,19 +42,27 @@ impl Console for Sink {
 }
 
 pub(super) struct TestHost {
-    pub gic: FakeGic,
+    pub gic: AnyGic,
     strays: Mutex<Vec<u32>>,
 }
 
 impl TestHost {
     pub(super) fn new() -> Self {
-        Self { gic: FakeGic::new(Version::V3, 4), strays: Mutex::new(Rank::Fake, Vec::new()) }
+        let gic = AnyGic::Fake(FakeGic::new(Version::V3, 4));
+        Self { gic, strays: Mutex::new(Rank::Fake, Vec::new()) }
+    }
+
+    /// The controller as the test drives it.
+    pub(super) fn fake(&self) -> &FakeGic {
+        match &self.gic {
+            AnyGic::Fake(fake) => fake,
+            _ => unreachable!("made above"),
+        }
     }
 }
 
 impl Host for TestHost {
-    type Gic = FakeGic;
-    fn gic(&self) -> &FakeGic {
+    fn gic(&self) -> &AnyGic {
         &self.gic
     }
     fn interrupt(&self, intid: u32) {
@@ -310,18 +318,18 @@ fn a_timer_is_the_guests_to_end_and_a_stray_is_not() {
     });
     script(move |_| {
         write_el1(El1::CntvCtl, 0b101);
-        inside.gic.take_calls();
-        inside.gic.raise(27);
-        inside.gic.raise(99);
+        inside.fake().take_calls();
+        inside.fake().raise(27);
+        inside.fake().raise(99);
         irq()
     });
     let inside = host.clone();
     script(move |_| {
-        let calls = inside.gic.take_calls();
+        let calls = inside.fake().take_calls();
         let wanted =
             vec![FakeCall::PriorityDrop(27), FakeCall::PriorityDrop(99), FakeCall::Deactivate(99)];
         assert_eq!(calls, wanted);
-        let lr = inside.gic.list()[0];
+        let lr = inside.fake().list()[0];
         assert_eq!((lr.intid, lr.hardware, lr.state), (27, Some(27), LrState::Pending));
         // Disarmed before it was taken: withdrawn and deactivated.
         write_el1(El1::CntvCtl, 0);
@@ -329,8 +337,8 @@ fn a_timer_is_the_guests_to_end_and_a_stray_is_not() {
     });
     let inside = host.clone();
     script(move |context| {
-        assert_eq!(inside.gic.list()[0].state, LrState::Invalid);
-        assert!(inside.gic.take_calls().contains(&FakeCall::Deactivate(27)));
+        assert_eq!(inside.fake().list()[0].state, LrState::Invalid);
+        assert!(inside.fake().take_calls().contains(&FakeCall::Deactivate(27)));
         hvc(context, 0x8400_0008, [0; 3])
     });
     assert_eq!(boot(&m, &host), Outcome::Off);
@@ -364,13 +372,13 @@ fn a_message_ends_with_its_priority_and_a_flood_of_them_is_bounded() {
     let host = Arc::new(TestHost::new());
     let inside = host.clone();
     script(move |_| {
-        inside.gic.take_calls();
-        (0..100).for_each(|_| inside.gic.raise(8192));
+        inside.fake().take_calls();
+        (0..100).for_each(|_| inside.fake().raise(8192));
         irq()
     });
     let inside = host.clone();
     script(move |context| {
-        let calls = inside.gic.take_calls();
+        let calls = inside.fake().take_calls();
         assert!(calls.iter().all(|call| *call == FakeCall::PriorityDrop(8192)));
         assert!(!calls.is_empty() && calls.len() < 100, "the guest runs between");
         hvc(context, 0x8400_0008, [0; 3])
@@ -447,8 +455,8 @@ fn suspended_until_an_interrupt_comes() {
     let inside = host.clone();
     script(move |context| {
         write_el1(El1::CntpCtl, 0b101);
-        inside.gic.raise(99);
-        inside.gic.raise(30);
+        inside.fake().raise(99);
+        inside.fake().raise(30);
         hvc(context, 0xc400_0001, [0, 0, 0])
     });
     script(|context| {

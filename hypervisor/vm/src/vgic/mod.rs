@@ -29,4 +29,5 @@ mod tests;
 pub use distributor::Distributor;
 pub use lpi::LPIS;
 pub use redistributor::{REDISTRIBUTOR_BYTES, Redistributors};
+pub use registers::is_about_state;
 pub use state::{Line, MAX_VCPUS, SPIS, Vgic};

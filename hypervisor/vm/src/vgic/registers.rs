@@ -1,9 +1,13 @@
 //! The registers that distributor and redistributors have alike: one word, or part of one, of a
 //! bank (12.9, 12.11).
+use palisade_hal::Ipa;
+
 use super::{
     bank::{Bank, each},
-    state::State,
+    redistributor::REDISTRIBUTOR_BYTES,
+    state::{MAX_VCPUS, State},
 };
+use crate::layout;
 
 /// First register with a bit or more for each interrupt (GICD_IGROUPR0).
 pub const FIRST: u64 = 0x80;
@@ -21,6 +25,17 @@ const ISACTIVER: u64 = 0x300;
 const ICACTIVER: u64 = 0x380;
 const IPRIORITYR: u64 = 0x400;
 const ICFGR: u64 = 0xc00;
+
+/// Whether a register at `at` in the guest's map may tell or change what is pending or active: what
+/// list registers and timers know better is to be taken into the state first. Both frames have
+/// those registers at the same place, and no access is longer than sixteen bytes.
+pub fn is_about_state(at: Ipa) -> bool {
+    const TO: u64 = layout::REDISTRIBUTORS + REDISTRIBUTOR_BYTES * MAX_VCPUS as u64;
+    let within = |from: u64, to: u64| (from..to).contains(&at.get());
+    (within(layout::DISTRIBUTOR, layout::DISTRIBUTOR + layout::DISTRIBUTOR_BYTES)
+        || within(layout::REDISTRIBUTORS, TO))
+        && (ISPENDR - 16..IPRIORITYR).contains(&(at.get() & 0xfff))
+}
 
 /// Which register, and which bank it is about.
 fn decode(offset: u64) -> Option<(u64, usize, usize)> {
