@@ -1,6 +1,9 @@
 //! The serial line: a PL011 (DDI 0183), transmitting at once and receiving from a queue.
 use alloc::{collections::VecDeque, sync::Arc};
-use core::fmt;
+use core::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use palisade_hal::lock::{Mutex, Rank};
 
@@ -26,11 +29,11 @@ const IDENTIFICATION: u64 = 0xfe0;
 const IDS: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
 /// UARTFR (3.3.3): transmit FIFO empty.
-const TXFE: u64 = 1 << 7;
+const TXFE: u32 = 1 << 7;
 /// Receive FIFO full.
-const RXFF: u64 = 1 << 6;
+const RXFF: u32 = 1 << 6;
 /// Receive FIFO empty.
-const RXFE: u64 = 1 << 4;
+const RXFE: u32 = 1 << 4;
 /// Interrupt bits (3.3.11): overrun, receive timeout, transmit, receive.
 const OEIS: u32 = 1 << 10;
 const RTIS: u32 = 1 << 6;
@@ -79,6 +82,8 @@ pub struct Pl011 {
     console: Arc<dyn Console>,
     interrupt: Line,
     state: Mutex<State>,
+    /// UARTFR as the state has it, to be read without the lock.
+    flags: AtomicU32,
 }
 
 impl fmt::Debug for Pl011 {
@@ -113,6 +118,7 @@ impl Pl011 {
             console,
             interrupt,
             state: Mutex::new(Rank::GuestUart, State::reset()),
+            flags: AtomicU32::new(TXFE | RXFE),
         })
     }
 
@@ -152,12 +158,19 @@ impl Pl011 {
     }
 
     fn update(&self, state: &State) {
+        let waiting = state.received.len();
+        let full = if waiting >= FIFO { RXFF } else { 0 };
+        let empty = if waiting == 0 { RXFE } else { 0 };
+        self.flags.store(TXFE | full | empty, Ordering::Relaxed);
         self.interrupt.set(state.raw & state.mask != 0);
     }
 }
 
 impl MmioDevice for Pl011 {
     fn read(&self, access: Access) -> u64 {
+        if access.offset == UARTFR {
+            return self.flags.load(Ordering::Relaxed).into();
+        }
         let mut state = self.state.lock();
         let value = match access.offset {
             UARTDR => {
@@ -173,12 +186,6 @@ impl MmioDevice for Pl011 {
                 u32::from(data)
             }
             UARTRSR => state.status,
-            UARTFR => {
-                let waiting = state.received.len();
-                let full = if waiting >= FIFO { RXFF } else { 0 };
-                let empty = if waiting == 0 { RXFE } else { 0 };
-                return TXFE | full | empty;
-            }
             UARTIBRD => state.integer,
             UARTFBRD => state.fraction,
             UARTLCR_H => state.line_control,
@@ -251,7 +258,7 @@ mod tests {
             uart.write(at(UARTDR), u64::from(byte));
         }
         assert_eq!(*sink.0.lock(), b"hi");
-        assert_eq!(uart.read(at(UARTFR)), TXFE | RXFE);
+        assert_eq!(uart.read(at(UARTFR)), u64::from(TXFE | RXFE));
         uart.write(at(UARTICR), 0x7ff);
         uart.write(at(UARTIMSC), u64::from(RXIS));
         vgic.take_kicks();

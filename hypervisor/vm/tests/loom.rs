@@ -34,7 +34,7 @@ impl Machine {
             sent: AtomicBool::new(false),
         };
         // It has looked once.
-        machine.attention.flushed(VCPU, false);
+        machine.attention.flushed(VCPU, false, false);
         Arc::new(machine)
     }
 
@@ -64,7 +64,7 @@ impl Machine {
             return 0;
         }
         let mut pending = self.pending.lock().unwrap();
-        self.attention.flushed(VCPU, false);
+        self.attention.flushed(VCPU, false, false);
         core::mem::take(&mut *pending)
     }
 }

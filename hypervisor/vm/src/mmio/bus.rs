@@ -1,10 +1,12 @@
 //! The regions of a VM's emulated devices, in order of address.
 use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use palisade_hal::Ipa;
 use thiserror::Error;
 
 use super::{Access, MmioDevice, Width};
+use crate::vgic::MAX_VCPUS;
 
 /// A region cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -27,6 +29,8 @@ struct Region {
 #[derive(Default)]
 pub struct MmioBus {
     regions: Vec<Region>,
+    /// Where each vCPU's last access was: it is looked at first.
+    last: [AtomicU8; MAX_VCPUS],
 }
 
 impl MmioBus {
@@ -57,8 +61,20 @@ impl MmioBus {
     /// The device at `at`, if the whole access lies inside its region and is aligned.
     fn find(&self, vcpu: usize, at: Ipa, width: Width) -> Option<(&dyn MmioDevice, Access)> {
         let at = at.get();
-        let place = self.regions.partition_point(|region| region.start <= at).checked_sub(1)?;
-        let region = self.regions.get(place)?;
+        let last = self.last.get(vcpu);
+        let hint = last.map_or(0, |last| last.load(Ordering::Relaxed));
+        let within = |region: &&Region| at.wrapping_sub(region.start) < region.bytes;
+        let region = match self.regions.get(usize::from(hint)).filter(within) {
+            Some(region) => region,
+            None => {
+                let after = self.regions.partition_point(|region| region.start <= at);
+                let place = after.checked_sub(1)?;
+                if let (Some(last), Ok(place)) = (last, place.try_into()) {
+                    last.store(place, Ordering::Relaxed);
+                }
+                self.regions.get(place)?
+            }
+        };
         let offset = at - region.start;
         let fits = offset.checked_add(width.bytes())? <= region.bytes;
         (fits && at.is_multiple_of(width.bytes()))
@@ -115,6 +131,7 @@ mod tests {
         bus.add(Ipa::new(0x8000), 6, echo.clone()).unwrap();
         assert_eq!(bus.read(0, Ipa::new(0x1ffe), Width::Bits16), Some(0xf001));
         assert_eq!(bus.read(0, Ipa::new(0x2000), Width::Bits32), Some(0xffff_ffff));
+        assert_eq!(bus.read(0, Ipa::new(0x1000), Width::Bits32), Some(0xffff_ffff), "and back");
         assert_eq!(bus.read(0, Ipa::new(0x0fff), Width::Bits8), None);
         assert_eq!(bus.read(0, Ipa::new(0x1001), Width::Bits16), None, "misaligned");
         assert_eq!(bus.read(0, Ipa::new(0x8004), Width::Bits32), None, "reaches past the end");

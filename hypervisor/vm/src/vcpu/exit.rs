@@ -115,6 +115,8 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &dyn Host) -> Nex
 
 /// Standby: until something is there for this vCPU, or its VM ends.
 fn suspend(vm: &Vm, vcpu: usize, host: &dyn Host) {
+    // What it was told of and has not taken waits too.
+    vm.vgic().fold(vcpu, host.gic());
     // Bounded by the guest's patience alone, with its core given to nobody else: it is asleep.
     while !vm.stopping() && !vm.vgic().has_pending(vcpu) {
         // What it waits for may stand in its queue of message commands.

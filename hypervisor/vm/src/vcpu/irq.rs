@@ -66,9 +66,15 @@ pub fn take(vm: &Vm, vcpu: usize, host: &dyn Host) {
     }
 }
 
-/// Tells the guest's controller how its timers' lines stand. They are the hardware's, and change
-/// without an exit.
+/// Tells the guest's controller how its timers' lines stand.
 pub fn sample_timers(vm: &Vm, vcpu: usize) {
+    let (lines, high) = timer_lines();
+    vm.vgic().sample(vcpu, lines, high);
+}
+
+/// The timers' lines, and which of them are high. They are the hardware's, and change without an
+/// exit.
+pub fn timer_lines() -> (u32, u32) {
     let firing = |register| guest::read_el1(register) & CONTROL == FIRING;
     let mut high = 0;
     if firing(El1::CntvCtl) {
@@ -77,5 +83,5 @@ pub fn sample_timers(vm: &Vm, vcpu: usize) {
     if firing(El1::CntpCtl) {
         high |= 1 << layout::PHYSICAL_TIMER;
     }
-    vm.vgic().sample(vcpu, 1 << layout::VIRTUAL_TIMER | 1 << layout::PHYSICAL_TIMER, high);
+    (1 << layout::VIRTUAL_TIMER | 1 << layout::PHYSICAL_TIMER, high)
 }

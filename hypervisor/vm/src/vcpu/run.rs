@@ -129,12 +129,11 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) 
         if vm.vgic().is_quiet(vcpu) {
             vm.counters().count_quiet(vcpu);
         } else {
-            irq::sample_timers(vm, vcpu);
-            vm.vgic().flush(vcpu, gic);
+            let (lines, high) = irq::timer_lines();
+            vm.vgic().look(vcpu, gic, lines, high);
         }
         let exit = guest::enter(&mut context);
         vm.counters().count(vcpu, &exit);
-        vm.vgic().fold(vcpu, gic);
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
                 irq::take(vm, vcpu, host);

@@ -1,8 +1,11 @@
 //! Whether a vCPU has to look at its interrupts, without a lock.
 //!
-//! Two words for each VM. `changed`: something about the state has changed for this vCPU since it
-//! last looked. `listed`: its list registers may hold something that the state has not taken back.
-//! With neither, its turn through the exit leaves the controller alone.
+//! Three words for each VM. `changed`: something about the state has changed for this vCPU since it
+//! last looked. `unsettled`: its list registers hold something that is to be looked at again before
+//! each entry, because it depends on more than the state: a timer's line that falls, a queue longer
+//! than the registers. With neither, its turn through the exit leaves the controller alone, and what
+//! its list registers hold stays there. `listed`: they may hold something that the state has not
+//! taken back; who asks what is pending or active takes it back first.
 //!
 //! **Nothing is lost.** Whoever changes the state does so under its lock, and before the lock opens
 //! sets `changed` (1); after it, the bit in `kicks` (2); then whoever takes that bit sends the vCPU
@@ -11,15 +14,16 @@
 //! since (2) and (a) are read-modify-writes with release and acquire: it looks. Did it not, then
 //! another takes the bit and sends the interrupt: EL2 has interrupts masked, so it is pending when
 //! the guest goes in, brings the vCPU out at once, and to (b) again; `dsb ishst` before the
-//! interrupt is sent and `dsb sy` after it is acknowledged order (1) before that. Both words of a
+//! interrupt is sent and `dsb sy` after it is acknowledged order (1) before that. The words of a
 //! vCPU are cleared by itself alone and under the lock, so no change can fall between its looking
-//! and its clearing.
+//! and its clearing; `unsettled` and `listed` are set by itself alone too.
 use super::atomic::{AtomicU32, Ordering};
 
 /// One bit for each vCPU in each word.
 #[derive(Debug)]
 pub struct Attention {
     changed: AtomicU32,
+    unsettled: AtomicU32,
     listed: AtomicU32,
     kicks: AtomicU32,
 }
@@ -27,12 +31,13 @@ pub struct Attention {
 impl Attention {
     /// All have to look; nobody is to be kicked.
     pub fn new() -> Self {
-        let (changed, listed) = (AtomicU32::new(!0), AtomicU32::new(0));
-        Self { changed, listed, kicks: AtomicU32::new(0) }
+        let [unsettled, listed, kicks] = [0; 3].map(AtomicU32::new);
+        Self { changed: AtomicU32::new(!0), unsettled, listed, kicks }
     }
 
     /// As after [`Attention::new`]. With the state's lock held.
     pub fn reset(&self) {
+        self.unsettled.store(0, Ordering::Relaxed);
         self.listed.store(0, Ordering::Relaxed);
         self.kicks.store(0, Ordering::Relaxed);
         self.changed.store(!0, Ordering::Release);
@@ -63,7 +68,7 @@ impl Attention {
     /// Whether a vCPU can go in with its list registers as they are. After
     /// [`Attention::take_kicks`], on its own core.
     pub fn is_quiet(&self, vcpu: usize) -> bool {
-        let words = self.changed.load(Ordering::Acquire) | self.listed.load(Ordering::Relaxed);
+        let words = self.changed.load(Ordering::Acquire) | self.unsettled.load(Ordering::Relaxed);
         words >> vcpu & 1 == 0
     }
 
@@ -75,16 +80,25 @@ impl Attention {
 
     /// A vCPU took its list registers back: they are to be filled. With the state's lock held.
     pub fn folded(&self, vcpu: usize) {
-        self.listed.fetch_and(!(1 << vcpu), Ordering::Relaxed);
+        set(&self.listed, 1 << vcpu, false);
+        set(&self.unsettled, 1 << vcpu, false);
         self.change(1 << vcpu);
     }
 
-    /// A vCPU looked, and filled its list registers or left all empty. With the state's lock held.
-    pub fn flushed(&self, vcpu: usize, listed: bool) {
-        let bit = 1 << vcpu;
-        if listed {
-            self.listed.fetch_or(bit, Ordering::Relaxed);
-        }
-        self.changed.fetch_and(!bit, Ordering::Relaxed);
+    /// A vCPU looked: whether its list registers hold anything, and whether it has to look again
+    /// before each entry. With the state's lock held.
+    pub fn flushed(&self, vcpu: usize, listed: bool, unsettled: bool) {
+        set(&self.listed, 1 << vcpu, listed);
+        set(&self.unsettled, 1 << vcpu, unsettled);
+        self.changed.fetch_and(!(1 << vcpu), Ordering::Relaxed);
     }
+}
+
+/// Sets or clears a bit that its vCPU alone changes.
+fn set(word: &AtomicU32, bit: u32, to: bool) {
+    match (word.load(Ordering::Relaxed) & bit != 0, to) {
+        (false, true) => word.fetch_or(bit, Ordering::Relaxed),
+        (true, false) => word.fetch_and(!bit, Ordering::Relaxed),
+        _ => 0,
+    };
 }

@@ -77,6 +77,12 @@ impl Bank {
         self.latch | self.line & !self.edge & !self.linked
     }
 
+    /// Whether nothing of it waits, is active, listed or owed.
+    pub const fn is_idle(&self) -> bool {
+        let waits = self.latch | self.line | self.active | self.evicted;
+        waits | self.listed | self.cancel | self.drop_active | self.owed | self.lent == 0
+    }
+
     /// Pending as a register read tells it: what is listed and not known to be active waits
     /// still, or was taken a moment ago.
     pub const fn seems_pending(&self) -> u32 {

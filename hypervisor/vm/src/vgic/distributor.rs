@@ -10,7 +10,7 @@ use super::{
     registers, sgi,
     state::{SPIS, State, Vgic},
 };
-use crate::mmio::{Access, MmioDevice};
+use crate::mmio::{Access, MmioDevice, Width};
 
 const CTLR: u64 = 0x0;
 const TYPER: u64 = 0x4;
@@ -49,6 +49,27 @@ impl Distributor {
         let v3 = self.vgic.version() == Version::V3;
         match offset {
             CTLR => state.groups | if v3 { CTLR_FIXED } else { 0 },
+            // With affinity routing the private interrupts are the redistributors' (12.9).
+            registers::FIRST..ITARGETSR | ITARGETSR_END..registers::LAST => {
+                if v3 && private_word(offset) { 0 } else { registers::read(state, vcpu, offset) }
+            }
+            ITARGETSR..ITARGETSR_END if !v3 => targets(state, vcpu, offset - ITARGETSR),
+            CPENDSGIR..SPENDSGIR_END if !v3 => sgi::sources(state, vcpu, offset & 0xf),
+            IROUTER..IROUTER_END if v3 => {
+                let intid = ((offset - 0x6000) / 8) as u32;
+                match (offset & 4, state.bank(vcpu, intid)) {
+                    (0, Some((bank, bit))) => bank.route[bit & 31],
+                    _ => 0,
+                }
+            }
+            _ => self.constant(offset).unwrap_or(0),
+        }
+    }
+
+    /// Registers that never change; they are read without a lock.
+    fn constant(&self, offset: u64) -> Option<u32> {
+        let v3 = self.vgic.version() == Version::V3;
+        match offset {
             // ITLinesNumber; the CPU count is GICv2's; ten bits of INTID are GICv3's.
             TYPER => {
                 let lines = SPIS / 32;
@@ -57,30 +78,25 @@ impl Distributor {
                 // n in num_LPIs, bits 15:11 (12.9.38).
                 let lpis = self.vgic.has_lpis();
                 let wide = if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
-                lines | if v3 { wide } else { cpus << 5 }
+                Some(lines | if v3 { wide } else { cpus << 5 })
             }
             // Product and implementer: nobody's.
-            IIDR => 0,
-            // With affinity routing the private interrupts are the redistributors' (12.9).
-            registers::FIRST..ITARGETSR | ITARGETSR_END..registers::LAST => {
-                if v3 && private_word(offset) { 0 } else { registers::read(state, vcpu, offset) }
-            }
-            ITARGETSR..ITARGETSR_END if !v3 => targets(state, vcpu, offset - ITARGETSR),
-            CPENDSGIR..SPENDSGIR_END if !v3 => sgi::sources(state, vcpu, offset & 0xf),
-            ICPIDR2 if !v3 => 0x2b,
-            IROUTER..IROUTER_END if v3 => {
-                let intid = ((offset - 0x6000) / 8) as u32;
-                match (offset & 4, state.bank(vcpu, intid)) {
-                    (0, Some((bank, bit))) => bank.route[bit & 31],
-                    _ => 0,
-                }
-            }
-            PIDR2 if v3 => 0x3b,
-            _ => 0,
+            IIDR => Some(0),
+            ICPIDR2 if !v3 => Some(0x2b),
+            PIDR2 if v3 => Some(0x3b),
+            _ => None,
         }
     }
 
-    fn write_word(&self, state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32) {
+    /// Writes some bits of a word; whether anything may be different now.
+    fn write_word(
+        &self,
+        state: &mut State,
+        vcpu: usize,
+        offset: u64,
+        value: u32,
+        mask: u32,
+    ) -> bool {
         let v3 = self.vgic.version() == Version::V3;
         match offset {
             CTLR => {
@@ -89,14 +105,14 @@ impl Distributor {
             }
             registers::FIRST..ITARGETSR | ITARGETSR_END..registers::LAST => {
                 if v3 && private_word(offset) {
-                    return;
+                    return false;
                 }
                 // GICv2's SGIs have registers of their own for being pending (4.3.7).
                 let value = match !v3 && (offset == 0x200 || offset == 0x280) {
                     true => value & !0xffff,
                     false => value,
                 };
-                registers::write(state, vcpu, offset, value, mask);
+                return registers::write(state, vcpu, offset, value, mask);
             }
             ITARGETSR..ITARGETSR_END if !v3 => {
                 let first = (offset - ITARGETSR) as u32;
@@ -114,8 +130,9 @@ impl Distributor {
                 let old = state.bank(vcpu, intid).map_or(0, |(bank, bit)| bank.route[bit & 31]);
                 set_target(state, intid, old & !mask | value & mask & 0x80ff_ffff, true);
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 }
 
@@ -164,17 +181,23 @@ fn set_target(state: &mut State, intid: u32, route: u32, affinity: bool) {
 
 impl MmioDevice for Distributor {
     fn read(&self, access: Access) -> u64 {
+        if access.width == Width::Bits32
+            && let Some(value) = self.constant(access.offset)
+        {
+            return value.into();
+        }
         self.vgic
             .with(|state| lanes::load(access, |offset| self.read_word(state, access.vcpu, offset)))
     }
 
     fn write(&self, access: Access, value: u64) {
         self.vgic.with(|state| {
-            // Whatever else it means, the writer looks: what it took back is settled then.
-            state.changed |= 1 << access.vcpu;
+            let mut changed = false;
             lanes::store(access, value, |offset, value, mask| {
-                self.write_word(state, access.vcpu, offset, value, mask);
+                changed |= self.write_word(state, access.vcpu, offset, value, mask);
             });
+            // Whatever else it means, the writer looks: what it took back is settled then.
+            state.changed |= u32::from(changed) << access.vcpu;
         });
     }
 }

@@ -1,6 +1,6 @@
 //! List registers: into them before the guest runs, out of them after.
 use arrayvec::ArrayVec;
-use palisade_gic::{Ack, Gic, ListRegister, LrState, MaintenanceControl, Version};
+use palisade_gic::{Ack, FIRST_SPI, Gic, ListRegister, LrState, MaintenanceControl, Version};
 
 use super::{
     bank::{Bank, NOBODY, each},
@@ -21,10 +21,23 @@ struct Slot {
     took_latch: bool,
 }
 
+impl Slot {
+    /// Whether what it holds depends on more than this state. A timer that waits may be disarmed.
+    /// What other vCPUs can ask about is to be known after every exit. On GICv2 an end comes out
+    /// as a maintenance interrupt, which is settled at once.
+    fn is_unsettled(&self, version: Version) -> bool {
+        let waits_on_line = self.lr.hardware.is_some() && self.lr.state.pending();
+        let shared = (FIRST_SPI..lpi::FIRST).contains(&self.lr.intid);
+        waits_on_line || shared || version == Version::V2
+    }
+}
+
 /// A vCPU's list registers.
 #[derive(Debug)]
 pub(super) struct Lists {
     slots: [Slot; MAX_LRS],
+    /// So many of the first may hold something; the registers of the others are empty.
+    used: usize,
     /// Some active interrupts found no register.
     evicted: bool,
     control: MaintenanceControl,
@@ -34,7 +47,18 @@ impl Default for Lists {
     fn default() -> Self {
         // One empty slot, copied: the array's own default writes sixteen.
         let slots = [Slot::default(); MAX_LRS];
-        Self { slots, evicted: false, control: MaintenanceControl::default() }
+        Self { slots, used: 0, evicted: false, control: MaintenanceControl::default() }
+    }
+}
+
+impl Lists {
+    /// Fills one register, which is written only if it is to hold something else.
+    fn put(&mut self, index: usize, slot: Slot, gic: &impl Gic) {
+        let Some(place) = self.slots.get_mut(index) else { return };
+        if place.lr != slot.lr {
+            gic.write_lr(index, slot.lr);
+        }
+        *place = slot;
     }
 }
 
@@ -75,7 +99,8 @@ impl Urgent {
 }
 
 impl Vgic {
-    /// After the guest came back: takes its list registers into the state. On its own core.
+    /// Takes a vCPU's list registers into the state: who asks what is pending or active, asks the
+    /// state. On its own core, its guest outside.
     pub fn fold(&self, vcpu: usize, gic: &impl Gic) {
         if !self.attention.is_listed(vcpu) {
             return;
@@ -90,14 +115,19 @@ impl Vgic {
 
     /// Before the guest goes in: fills its list registers. On its own core.
     pub fn flush(&self, vcpu: usize, gic: &impl Gic) {
-        if self.attention.is_quiet(vcpu) {
-            return;
+        if !self.attention.is_quiet(vcpu) {
+            self.look(vcpu, gic, 0, 0);
         }
+    }
+
+    /// Takes what the list registers came to into the state, notes how its timers' lines stand (as
+    /// [`Vgic::sample`] does), and fills the registers anew. On its own core.
+    pub fn look(&self, vcpu: usize, gic: &impl Gic, lines: u32, high: u32) {
         self.with(|state| {
             fold(state, vcpu, gic);
-            settle_debts(state, vcpu, gic);
-            let listed = fill(state, vcpu, gic);
-            self.attention.flushed(vcpu, listed);
+            state.sample(vcpu, lines, high);
+            let filled = fill(state, vcpu, gic);
+            self.attention.flushed(vcpu, filled.listed, filled.unsettled);
             // Whatever this core was to look at again, it has looked at: another that found the
             // bit would make it come out for nothing.
             state.kicks &= !(1 << vcpu);
@@ -162,21 +192,17 @@ impl Vgic {
 
 /// Takes the list registers that are in use into the state, and frees them.
 fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
-    let count = gic.list_registers().min(MAX_LRS);
     let Some(private) = state.private.get_mut(vcpu) else { return };
     let ended = if private.lists.evicted { gic.unmatched_ends() } else { 0 };
-    for index in 0..count {
-        let lists = state.private.get(vcpu).map(|private| &private.lists);
-        let Some(slot) = lists.and_then(|lists| lists.slots.get(index)).copied() else { break };
+    for index in 0..private.lists.used.min(MAX_LRS) {
+        let lists = state.private.get_mut(vcpu).map(|private| &mut private.lists);
+        let Some(slot) = lists.and_then(|lists| lists.slots.get_mut(index)) else { break };
         if !slot.used {
             continue;
         }
         let lr = gic.read_lr(index);
-        take_in(state, vcpu, &slot, lr);
-        let lists = state.private.get_mut(vcpu).map(|private| &mut private.lists);
-        if let Some(slot) = lists.and_then(|lists| lists.slots.get_mut(index)) {
-            *slot = Slot { lr, ..Slot::default() };
-        }
+        let taken = core::mem::replace(slot, Slot { lr, ..Slot::default() });
+        take_in(state, vcpu, &taken, lr);
     }
     // Counted now; the register itself is zeroed when it is next written.
     if let Some(private) = state.private.get_mut(vcpu) {
@@ -191,7 +217,7 @@ fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
 /// (priorities of nested interrupts only rise, 4.8).
 fn end_evicted(state: &mut State, vcpu: usize, gic: &impl Gic) {
     let mut urgent = Urgent::default();
-    for_each_bank(state, vcpu, |word, bank| {
+    state.for_each_busy(vcpu, |word, bank| {
         urgent.add_all(bank, word, Bank::belonging(bank.evicted, &bank.holder, vcpu as u8));
     });
     let Some(wish) = urgent.best.first() else { return };
@@ -256,7 +282,7 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
 /// Physical interrupts that are active and that the guest will not end: a register write of the
 /// guest took them back.
 fn settle_debts(state: &mut State, vcpu: usize, gic: &impl Gic) {
-    for_each_bank(state, vcpu, |_, bank| settle(bank, gic));
+    state.for_each_busy(vcpu, |_, bank| settle(bank, gic));
 }
 
 fn settle(bank: &mut Bank, gic: &impl Gic) {
@@ -268,30 +294,33 @@ fn settle(bank: &mut Bank, gic: &impl Gic) {
     }
 }
 
-/// The bank of `vcpu`'s private interrupts and the shared ones, with their word number.
-fn for_each_bank(state: &mut State, vcpu: usize, mut body: impl FnMut(usize, &mut Bank)) {
-    if let Some(private) = state.private.get_mut(vcpu) {
-        body(0, &mut private.bank);
-    }
-    for (index, bank) in state.shared.iter_mut().enumerate() {
-        body(index + 1, bank);
-    }
+/// What list registers were filled with.
+#[derive(Clone, Copy, Default)]
+struct Filled {
+    /// Any holds anything.
+    listed: bool,
+    /// They are to be looked at again before each entry.
+    unsettled: bool,
 }
 
-/// Fills the list registers; whether any holds anything.
-fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> bool {
+/// Pays debts that nobody will, and fills the list registers.
+fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> Filled {
     let me = vcpu as u8;
     let mut active = Urgent::default();
     let mut pending = Urgent::default();
     let groups = state.groups;
-    for_each_bank(state, vcpu, |word, bank| {
-        let mine = Bank::belonging(bank.active, &bank.holder, me);
-        active.add_all(bank, word, mine);
-        bank.evicted &= !mine;
+    state.for_each_busy(vcpu, |word, bank| {
+        settle(bank, gic);
+        if bank.active != 0 {
+            let mine = Bank::belonging(bank.active, &bank.holder, me);
+            active.add_all(bank, word, mine);
+            bank.evicted &= !mine;
+        }
         let waiting = bank.pending() & bank.forwarded(groups) & !bank.active & !bank.listed;
-        pending.add_all(bank, word, Bank::belonging(waiting, &bank.target, me));
+        if waiting != 0 {
+            pending.add_all(bank, word, Bank::belonging(waiting, &bank.target, me));
+        }
     });
-
     if groups & 2 != 0 {
         for (priority, intid) in state.waiting_lpis(vcpu) {
             pending.add(Wish { priority, intid: intid as u16 });
@@ -303,39 +332,48 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> bool {
     let reserved = usize::from(pending.count > 0);
     let actives = active.best.len().min(count.saturating_sub(reserved));
     let pendings = pending.best.len().min(count - actives);
-    let mut lrs: ArrayVec<Slot, MAX_LRS> = ArrayVec::new();
+    let evicted = active.count > actives;
+    let mut filled = Filled { listed: false, unsettled: evicted || pending.count > pendings };
+    let mut used = 0;
+    let mut put = |state: &mut State, slot: Slot| {
+        filled.listed = true;
+        filled.unsettled |= slot.is_unsettled(state.version);
+        if let Some(private) = state.private.get_mut(vcpu) {
+            private.lists.put(used, slot, gic);
+        }
+        used += 1;
+    };
     for (index, wish) in active.best.iter().enumerate() {
         if index < actives {
-            lrs.push(active_slot(state, vcpu, *wish));
+            let slot = active_slot(state, vcpu, *wish);
+            put(state, slot);
         } else if let Some((bank, bit)) = state.bank(vcpu, u32::from(wish.intid)) {
             bank.evicted |= 1 << bit;
         }
     }
     for wish in pending.best.iter().take(pendings) {
-        lrs.push(pending_slot(state, vcpu, *wish));
+        let slot = pending_slot(state, vcpu, *wish);
+        put(state, slot);
     }
 
-    let Some(private) = state.private.get_mut(vcpu) else { return false };
+    let Some(private) = state.private.get_mut(vcpu) else { return filled };
     let lists = &mut private.lists;
-    for (index, slot) in lists.slots.iter_mut().enumerate().take(count) {
-        let wanted = lrs.get(index).copied().unwrap_or_default();
-        if wanted.lr != slot.lr {
-            gic.write_lr(index, wanted.lr);
-        }
-        *slot = wanted;
+    for index in used..lists.used {
+        lists.put(index, Slot::default(), gic);
     }
-    lists.evicted = active.count > actives;
+    lists.used = used;
+    lists.evicted = evicted;
     let control = MaintenanceControl {
         enable: true,
         no_pending: pending.count > pendings,
-        not_present: lists.evicted,
+        not_present: evicted,
     };
     // The count of unmatched ends is zeroed by the write, and was taken by the fold.
-    if control != lists.control || lists.evicted {
+    if control != lists.control || evicted {
         gic.set_maintenance(control);
         lists.control = control;
     }
-    !lrs.is_empty()
+    filled
 }
 
 /// Whether a list register deactivates the physical interrupt that it names when the guest ends

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use palisade_gic::{ListRegister, LrState};
 
 use super::{
-    bank::NOBODY,
+    bank::{NOBODY, each},
     state::{State, Vgic},
 };
 
@@ -92,6 +92,8 @@ pub(super) struct Waiting {
     pub pending_table: u64,
     /// LPIs that are pending and enabled here, and in no list register.
     bits: [u64; LPIS / 64],
+    /// Which of those words are not 0, a bit each.
+    words: u32,
 }
 
 impl Waiting {
@@ -101,13 +103,15 @@ impl Waiting {
         let before = *word;
         let bit = 1 << (index % 64);
         *word = if waits { before | bit } else { before & !bit };
+        let some = u32::from(*word != 0) << (index / 64);
+        self.words = self.words & !(1 << (index / 64)) | some;
         *word != before
     }
 
     /// The LPIs that wait here, lowest first.
     fn intids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bits.iter().enumerate().flat_map(|(word, &bits)| {
-            let mut rest = bits;
+        each(self.words).flat_map(|word| {
+            let mut rest = self.bits.get(word).copied().unwrap_or(0);
             core::iter::from_fn(move || {
                 let bit = rest.trailing_zeros();
                 rest &= rest.wrapping_sub(1);
@@ -263,8 +267,9 @@ impl Vgic {
                 lpi.at = lpi.route;
             }
             lpi.pending = pending;
-            if lpi.is_listed() && !pending {
-                lpi.cancel = true;
+            if lpi.is_listed() {
+                // Its vCPU takes back what it has, which may be over by now, and looks again.
+                lpi.cancel |= !pending;
                 state.kicks |= 1 << lpi.holder;
             }
             state.raised += u64::from(pending);

@@ -28,13 +28,14 @@ const ICFGR: u64 = 0xc00;
 
 /// Whether a register at `at` in the guest's map may tell or change what is pending or active: what
 /// list registers and timers know better is to be taken into the state first. Both frames have
-/// those registers at the same place, and no access is longer than sixteen bytes.
+/// those registers at the same place, as are GICv2's of pending SGIs (IHI 0048, 4.3.16), and no access is longer than sixteen
+/// bytes.
 pub fn is_about_state(at: Ipa) -> bool {
     const TO: u64 = layout::REDISTRIBUTORS + REDISTRIBUTOR_BYTES * MAX_VCPUS as u64;
     let within = |from: u64, to: u64| (from..to).contains(&at.get());
     (within(layout::DISTRIBUTOR, layout::DISTRIBUTOR + layout::DISTRIBUTOR_BYTES)
         || within(layout::REDISTRIBUTORS, TO))
-        && (ISPENDR - 16..IPRIORITYR).contains(&(at.get() & 0xfff))
+        && matches!(at.get() & 0xfff, 0x1f0..0x400 | 0xf00..0xf30)
 }
 
 /// Which register, and which bank it is about.
@@ -54,9 +55,9 @@ fn decode(offset: u64) -> Option<(u64, usize, usize)> {
 }
 
 /// Reads the word at `offset` (a multiple of 4) as `vcpu` sees it; 0 where there is nothing.
-pub fn read(state: &mut State, vcpu: usize, offset: u64) -> u32 {
+pub fn read(state: &State, vcpu: usize, offset: u64) -> u32 {
     let Some((register, word, first)) = decode(offset) else { return 0 };
-    let Some((bank, _)) = state.bank(vcpu, 32 * word as u32) else { return 0 };
+    let Some(bank) = state.peek(vcpu, 32 * word as u32) else { return 0 };
     match register {
         IGROUPR => bank.group1,
         ISENABLER | ICENABLER => bank.enabled,
@@ -72,23 +73,27 @@ pub fn read(state: &mut State, vcpu: usize, offset: u64) -> u32 {
     }
 }
 
-/// Writes the bits `mask` of the word at `offset` (a multiple of 4) as `vcpu` sees it.
-pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32) {
-    let Some((register, word, first)) = decode(offset) else { return };
-    let Some((bank, _)) = state.bank(vcpu, 32 * word as u32) else { return };
+/// Writes the bits `mask` of the word at `offset` (a multiple of 4) as `vcpu` sees it. Whether
+/// anything may be different now.
+pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32) -> bool {
+    let Some((register, word, first)) = decode(offset) else { return false };
+    let Some((bank, _)) = state.bank(vcpu, 32 * word as u32) else { return false };
     let set = value & mask;
     let touched = match register {
         IGROUPR => {
-            bank.group1 = bank.group1 & !mask | set;
-            mask
+            let before = bank.group1;
+            bank.group1 = before & !mask | set;
+            before ^ bank.group1
         }
         ISENABLER => {
+            let before = bank.enabled;
             bank.enabled |= set;
-            set
+            before ^ bank.enabled
         }
         ICENABLER => {
+            let before = bank.enabled;
             bank.enabled &= !set;
-            set
+            before ^ bank.enabled
         }
         ISPENDR => {
             bank.latch |= set;
@@ -114,8 +119,9 @@ pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32)
             for lane in (0..4).filter(|lane| mask >> (8 * lane) & 0xff != 0) {
                 let bit = (first + lane) & 31;
                 // Five bits of priority, as the list registers of every implementation have.
-                bank.priority[bit] = (value >> (8 * lane)) as u8 & 0xf8;
-                touched |= 1 << bit;
+                let priority = (value >> (8 * lane)) as u8 & 0xf8;
+                touched |= u32::from(bank.priority[bit] != priority) << bit;
+                bank.priority[bit] = priority;
             }
             touched
         }
@@ -133,7 +139,10 @@ pub fn write(state: &mut State, vcpu: usize, offset: u64, value: u32, mask: u32)
         }
         _ => 0,
     };
-    state.touch(vcpu, word, touched);
+    if touched != 0 {
+        state.touch(vcpu, word, touched);
+    }
+    touched != 0
 }
 
 /// The guest says that these are active: its vCPU that they are sent to holds them.

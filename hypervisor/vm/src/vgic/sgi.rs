@@ -28,6 +28,8 @@ impl Vgic {
                     state.raised += 1;
                 }
             }
+            // The sender looks before it goes in again.
+            state.spare(from);
         });
     }
 }

@@ -1,6 +1,6 @@
 //! The state of a virtual interrupt controller, and the lines into it.
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use palisade_gic::{FIRST_SPI, Version};
 use palisade_hal::lock::{FairMutex, Mutex, Rank};
@@ -38,6 +38,9 @@ pub(super) struct State {
     pub groups: u32,
     pub private: Vec<Private>,
     pub shared: [Bank; SPI_BANKS],
+    /// The shared banks that may not be idle, a bit each: whoever takes one to change it has its
+    /// bit set, and whoever walks over them clears the bits of those that are.
+    busy: u32,
     pub lpis: Lpis,
     /// The vCPUs that must look again, and come out of their guests for it.
     pub kicks: u32,
@@ -55,6 +58,7 @@ impl State {
             groups: 0,
             private: (0..vcpus).map(|vcpu| Private::new(vcpu as u8)).collect(),
             shared: [const { Bank::new(0) }; SPI_BANKS],
+            busy: 0,
             lpis: if lpis { Lpis::offered() } else { Lpis::default() },
             kicks: 0,
             changed: 0,
@@ -86,9 +90,49 @@ impl State {
         let bit = (intid % 32) as usize;
         let bank = match intid / 32 {
             0 => &mut self.private.get_mut(vcpu)?.bank,
-            word => self.shared.get_mut(word as usize - 1)?,
+            word => {
+                let bank = self.shared.get_mut(word as usize - 1)?;
+                self.busy |= 1 << (word - 1);
+                bank
+            }
         };
         Some((bank, bit))
+    }
+
+    /// The bank of `intid` as `vcpu` sees it, only to be looked at.
+    pub fn peek(&self, vcpu: usize, intid: u32) -> Option<&Bank> {
+        match intid / 32 {
+            0 => self.private.get(vcpu).map(|private| &private.bank),
+            word => self.shared.get(word as usize - 1),
+        }
+    }
+
+    /// The bank of `vcpu`'s private interrupts and the shared ones that are not idle, with their
+    /// word number.
+    pub fn for_each_busy(&mut self, vcpu: usize, mut body: impl FnMut(usize, &mut Bank)) {
+        if let Some(private) = self.private.get_mut(vcpu) {
+            body(0, &mut private.bank);
+        }
+        for index in each(self.busy) {
+            let Some(bank) = self.shared.get_mut(index) else { continue };
+            body(index + 1, bank);
+            if bank.is_idle() {
+                self.busy &= !(1 << index);
+            }
+        }
+    }
+
+    /// See [`Vgic::sample`].
+    pub fn sample(&mut self, vcpu: usize, lines: u32, high: u32) {
+        let Some(private) = self.private.get_mut(vcpu) else { return };
+        let bank = &mut private.bank;
+        let lines = lines & bank.linked;
+        let (line, latch) = (bank.line, bank.latch);
+        bank.line = bank.line & !lines | high & lines;
+        bank.latch &= !(lines & !high & bank.owed);
+        if (line, latch) != (bank.line, bank.latch) {
+            self.changed |= 1 << vcpu;
+        }
     }
 
     /// A vCPU whose own core this is looks before it goes in: nobody needs to send it an interrupt.
@@ -124,6 +168,9 @@ pub struct Vgic {
     pub(super) state: FairMutex<State>,
     /// Linked interrupts: physical, virtual. Small; looked up once per physical interrupt.
     links: Mutex<Vec<(u32, u32)>>,
+    /// Those of private physical interrupts, which stay for the VM's life: the linked one, 0 where
+    /// there is none.
+    private_links: [AtomicU8; FIRST_SPI as usize],
     pub(super) attention: Attention,
     pub(super) lpis_offered: AtomicBool,
 }
@@ -137,6 +184,7 @@ impl Vgic {
             vcpus,
             state: FairMutex::new(Rank::VirtualGic, State::new(version, vcpus, false)),
             links: Mutex::new(Rank::VirtualGicLinks, Vec::new()),
+            private_links: [const { AtomicU8::new(0) }; FIRST_SPI as usize],
             attention: Attention::new(),
             lpis_offered: AtomicBool::new(false),
         })
@@ -167,6 +215,8 @@ impl Vgic {
         for (new, old) in fresh.banks().zip(state.banks()) {
             new.owed = old.owed;
         }
+        let busy = |(index, bank): (usize, &Bank)| u32::from(!bank.is_idle()) << index;
+        fresh.busy = fresh.shared.iter().enumerate().map(busy).sum();
         *state = fresh;
         self.attention.reset();
     }
@@ -192,11 +242,12 @@ impl Vgic {
     /// Sets the level of a line: of a private interrupt of `vcpu`, or of a shared one.
     pub fn set_line(&self, vcpu: usize, intid: u32, high: bool) {
         self.with(|state| {
-            let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
-            let mask = 1 << bit;
-            if (bank.line & mask != 0) == high {
+            let mask = 1 << (intid % 32);
+            let now = state.peek(vcpu, intid).is_some_and(|bank| bank.line & mask != 0);
+            if now == high {
                 return;
             }
+            let Some((bank, _)) = state.bank(vcpu, intid) else { return };
             bank.line ^= mask;
             if high && bank.edge & mask != 0 {
                 bank.latch |= mask;
@@ -223,6 +274,11 @@ impl Vgic {
         let mut links = self.links.lock();
         links.retain(|&(_, linked)| linked != intid);
         links.push((physical, intid));
+        if let (Some(slot), Ok(intid)) =
+            (self.private_links.get(physical as usize), intid.try_into())
+        {
+            slot.store(intid, Ordering::Relaxed);
+        }
     }
 
     /// Undoes [`Vgic::link`] of a shared interrupt: what comes from now on is not forwarded, what
@@ -257,6 +313,9 @@ impl Vgic {
 
     /// The interrupt that a physical one is linked to.
     pub fn linked(&self, physical: u32) -> Option<u32> {
+        if let Some(slot) = self.private_links.get(physical as usize) {
+            return Some(slot.load(Ordering::Relaxed).into()).filter(|&intid| intid != 0);
+        }
         self.links.lock().iter().find(|link| link.0 == physical).map(|link| link.1)
     }
 
@@ -290,18 +349,7 @@ impl Vgic {
     /// that is pending and low by now is taken back: a timer that the guest disarmed before it
     /// looked.
     pub fn sample(&self, vcpu: usize, lines: u32, high: u32) {
-        self.with(|state| {
-            if let Some(private) = state.private.get_mut(vcpu) {
-                let bank = &mut private.bank;
-                let lines = lines & bank.linked;
-                let (line, latch) = (bank.line, bank.latch);
-                bank.line = bank.line & !lines | high & lines;
-                bank.latch &= !(lines & !high & bank.owed);
-                if (line, latch) != (bank.line, bank.latch) {
-                    state.changed |= 1 << vcpu;
-                }
-            }
-        });
+        self.with(|state| state.sample(vcpu, lines, high));
     }
 
     /// Marks a vCPU to be looked at: something else than an interrupt waits for it.
@@ -309,8 +357,8 @@ impl Vgic {
         self.attention.kick(1 << vcpu);
     }
 
-    /// Whether a vCPU can go into its guest as it is: nothing has changed for it, and its list
-    /// registers are empty. After [`Vgic::take_kicks`], on its own core.
+    /// Whether a vCPU can go into its guest as it is: nothing has changed for it, and what its list
+    /// registers hold depends on nothing else. After [`Vgic::take_kicks`], on its own core.
     pub fn is_quiet(&self, vcpu: usize) -> bool {
         self.attention.is_quiet(vcpu)
     }
