@@ -54,7 +54,8 @@ impl LrState {
     }
 }
 
-/// One list register.
+/// One list register. Aligned so that a copy is three loads and stores where they must be aligned.
+#[repr(align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListRegister {
     /// The number the guest sees.

@@ -23,7 +23,7 @@ const OF_CLASS: [u8; 64] = {
 
 /// Counts of one vCPU: its own core alone changes them.
 #[derive(Default)]
-struct Row {
+pub(crate) struct Row {
     exits: [AtomicU32; CAUSES.len()],
     quiet: AtomicU32,
 }
@@ -39,25 +39,29 @@ fn add(counter: &AtomicU32) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
-impl Counters {
-    /// Counts an exit of a vCPU, on its own core.
-    pub fn count(&self, vcpu: usize, exit: &Exit) {
+impl Row {
+    /// Counts an exit of the vCPU, on its own core.
+    #[inline]
+    pub fn count(&self, exit: &Exit) {
         let cause = match exit.kind {
             ExitKind::Sync => OF_CLASS[(exit.esr >> 26 & 0x3f) as usize],
             ExitKind::Irq | ExitKind::Fiq => 0,
             ExitKind::SError => 6,
         };
-        let row = self.vcpus.get(vcpu);
-        if let Some(counter) = row.and_then(|row| row.exits.get(usize::from(cause))) {
-            add(counter);
-        }
+        add(&self.exits[usize::from(cause & 7)]);
     }
 
-    /// Counts an entry of a vCPU that left the interrupt controller as it was, on its own core.
-    pub fn count_quiet(&self, vcpu: usize) {
-        if let Some(row) = self.vcpus.get(vcpu) {
-            add(&row.quiet);
-        }
+    /// Counts an entry that left the interrupt controller as it was, on the vCPU's own core.
+    #[inline]
+    pub fn count_quiet(&self) {
+        add(&self.quiet);
+    }
+}
+
+impl Counters {
+    /// Those of one vCPU.
+    pub(crate) fn of(&self, vcpu: usize) -> &Row {
+        &self.vcpus[vcpu % MAX_VCPUS]
     }
 
     /// How often vCPUs went in with nothing to do for their interrupt controller.
@@ -85,12 +89,11 @@ mod tests {
         let exit = |kind, class: u64| Exit { kind, esr: class << 26, far: 0, hpfar: 0 };
         let exits = [(ExitKind::Irq, 0x16), (ExitKind::Fiq, 0), (ExitKind::SError, 0)];
         let classes = [0x01, 0x16, 0x17, 0x18, 0x20, 0x24, 0x24, 0x3f, 0x00];
-        for vcpu in [0, MAX_VCPUS - 1, MAX_VCPUS] {
-            exits.iter().for_each(|&(kind, class)| counters.count(vcpu, &exit(kind, class)));
-            classes.iter().for_each(|&class| counters.count(vcpu, &exit(ExitKind::Sync, class)));
-            counters.count_quiet(vcpu);
+        for row in [0, MAX_VCPUS - 1].map(|vcpu| counters.of(vcpu)) {
+            exits.iter().for_each(|&(kind, class)| row.count(&exit(kind, class)));
+            classes.iter().for_each(|&class| row.count(&exit(ExitKind::Sync, class)));
+            row.count_quiet();
         }
-        // Of a vCPU that there is not, nothing is counted.
         assert_eq!(counters.read(), [2, 1, 2, 1, 2, 1, 1, 2].map(|one| 2 * one));
         assert_eq!(counters.quiet(), 2);
     }

@@ -246,7 +246,14 @@ impl Vm {
 
     /// Goes on with what its guest's queues of commands, for messages and of its SMMUs, still ask
     /// for, one exit's share of each. Whether the calling vCPU has to come again soon.
+    #[inline]
     pub(crate) fn go_on(&self) -> bool {
+        self.is_behind() && self.catch_up()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn catch_up(&self) -> bool {
         let messages = self.messages.as_ref();
         let mut again = messages.is_some_and(|(_, its)| its.is_behind() && its.go_on());
         for smmu in self.smmus().iter().filter(|smmu| smmu.is_behind()) {
@@ -256,6 +263,7 @@ impl Vm {
     }
 
     /// Whether its guest's queues of commands ask for more.
+    #[inline]
     pub(crate) fn is_behind(&self) -> bool {
         self.messages.as_ref().is_some_and(|(_, its)| its.is_behind())
             || self.smmus().iter().any(|smmu| smmu.is_behind())

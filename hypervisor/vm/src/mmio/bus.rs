@@ -58,22 +58,26 @@ impl MmioBus {
         Ok(())
     }
 
+    /// The last region that starts at or before `at`, from now on looked at first.
+    #[inline(never)]
+    fn search(&self, vcpu: usize, at: u64) -> Option<&Region> {
+        let after = self.regions.partition_point(|region| region.start <= at);
+        let place = after.checked_sub(1)?;
+        if let (Some(last), Ok(place)) = (self.last.get(vcpu), place.try_into()) {
+            last.store(place, Ordering::Relaxed);
+        }
+        self.regions.get(place)
+    }
+
     /// The device at `at`, if the whole access lies inside its region and is aligned.
+    #[inline]
     fn find(&self, vcpu: usize, at: Ipa, width: Width) -> Option<(&dyn MmioDevice, Access)> {
         let at = at.get();
-        let last = self.last.get(vcpu);
-        let hint = last.map_or(0, |last| last.load(Ordering::Relaxed));
+        let hint = self.last.get(vcpu).map_or(0, |last| last.load(Ordering::Relaxed));
         let within = |region: &&Region| at.wrapping_sub(region.start) < region.bytes;
         let region = match self.regions.get(usize::from(hint)).filter(within) {
             Some(region) => region,
-            None => {
-                let after = self.regions.partition_point(|region| region.start <= at);
-                let place = after.checked_sub(1)?;
-                if let (Some(last), Ok(place)) = (last, place.try_into()) {
-                    last.store(place, Ordering::Relaxed);
-                }
-                self.regions.get(place)?
-            }
+            None => self.search(vcpu, at)?,
         };
         let offset = at - region.start;
         let fits = offset.checked_add(width.bytes())? <= region.bytes;

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// One byte.
-    Bits8,
+    Bits8 = 0,
     /// Two bytes.
     Bits16,
     /// Four bytes.
@@ -16,12 +16,7 @@ pub enum Width {
 impl Width {
     /// In bytes.
     pub const fn bytes(self) -> u64 {
-        match self {
-            Self::Bits8 => 1,
-            Self::Bits16 => 2,
-            Self::Bits32 => 4,
-            Self::Bits64 => 8,
-        }
+        1 << self as u8
     }
 
     /// The bits that an access of this width carries.

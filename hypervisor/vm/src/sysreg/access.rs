@@ -31,8 +31,6 @@ pub struct SysregAccess {
 pub enum Treatment {
     /// Reads this value; a write is ignored.
     Value(u64),
-    /// An ID register: reads what [`super::id_register`] says; a write is undefined.
-    Identification,
     /// Writing it sends an SGI; reading is undefined. Whether of group 1.
     Generate(bool),
     /// The register does not exist here.
@@ -59,7 +57,6 @@ impl SysregAccess {
     pub const fn treatment(&self) -> Treatment {
         let Sysreg { op0, op1, crn, crm, op2 } = self.register;
         match (op0, op1, crn, crm, op2) {
-            (3, 0, 0, 1..=7, _) => Treatment::Identification,
             // ICC_SGI1R_EL1, ICC_ASGI1R_EL1 (no other security state here), ICC_SGI0R_EL1.
             (3, 0, 12, 11, 5) => Treatment::Generate(true),
             (3, 0, 12, 11, 6 | 7) => Treatment::Generate(false),
@@ -97,6 +94,6 @@ mod tests {
         assert_eq!(treatment(3, 0, 9, 9, 0), Treatment::Undefined, "PMSCR_EL1");
         assert_eq!(treatment(2, 1, 0, 0, 0), Treatment::Undefined, "trace");
         assert_eq!(treatment(3, 0, 15, 0, 0), Treatment::Undefined, "implementation defined");
-        assert_eq!(treatment(3, 0, 0, 4, 0), Treatment::Identification, "ID_AA64PFR0_EL1");
+        assert_eq!(treatment(3, 0, 0, 4, 0), Treatment::Undefined, "ID registers have a table");
     }
 }

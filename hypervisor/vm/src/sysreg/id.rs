@@ -24,8 +24,19 @@ impl IdRegisters {
     }
 
     /// The register `(3, 0, 0, crm, op2)`, `crm` from 1 to 7.
-    pub fn get(&self, crm: u8, op2: u8) -> u64 {
+    fn get(&self, crm: u8, op2: u8) -> u64 {
         self.0[usize::from((crm & 7) << 3 | op2 & 7)]
+    }
+
+    /// If `esr` tells of the load of an ID register (ESR_EL2.ISS of class 0x18; DDI 0487, D24.2.37):
+    /// the general register that it goes to, 31 is XZR, and what it reads.
+    #[inline]
+    pub fn answer(&self, esr: u64) -> Option<(usize, u64)> {
+        // Op0 21:20, Op1 16:14, CRn 13:10, CRm 4:1 (8 to 15 are none), a load in bit 0.
+        const MASK: u64 = 3 << 20 | 7 << 14 | 0xf << 10 | 8 << 1 | 1;
+        let (crm, op2) = (esr >> 1 & 7, esr >> 17 & 7);
+        let is_one = esr & MASK == 3 << 20 | 1 && crm != 0;
+        is_one.then(|| ((esr >> 5 & 0x1f) as usize, self.get(crm as u8, op2 as u8)))
     }
 }
 
@@ -199,9 +210,15 @@ mod tests {
         for crm in 1..8 {
             for op2 in 0..8 {
                 let own = !u64::from(crm << 3 | op2);
-                assert_eq!(table.get(crm, op2), id_register(crm, op2, own, V3), "{crm} {op2}");
+                let reads = id_register(crm, op2, own, V3);
+                let load = 3 << 20 | u64::from(op2) << 17 | u64::from(crm) << 1 | 7 << 5 | 1;
+                assert_eq!(table.answer(load), Some((7, reads)), "{crm} {op2}");
+                for other in [1, 1 << 20, 1 << 21, 1 << 14, 1 << 10, 1 << 13, 1 << 4] {
+                    assert_eq!(table.answer(load ^ other), None, "{crm} {op2} {other:#x}");
+                }
             }
         }
+        assert_eq!(table.answer(3 << 20 | 1), None, "MIDR_EL1 and its like do not trap");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Aborts that stage 2 took: emulated registers, or nothing.
-use palisade_gic::Gic;
+use palisade_gic::AnyGic;
 use palisade_hal::{
     Ipa,
     guest::{Exit, GuestContext},
@@ -32,7 +32,8 @@ const fn walk_level(esr: u64) -> Option<u64> {
 
 /// A load or store. Carried out by a device, or an abort: there is nothing, or it cannot be
 /// carried out, and the log says which.
-pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: &impl Gic) {
+#[inline(never)]
+pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: &AnyGic) {
     let esr = exit.esr;
     let write = esr & WNR != 0;
     let at = address(exit);
@@ -49,6 +50,21 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: 
     if unmapped && esr & ISV != 0 && by_syndrome(vm, vcpu, context, esr, at, write) {
         return skip(context, esr);
     }
+    not_by_syndrome(vm, vcpu, context, exit, at, unmapped);
+}
+
+/// What no syndrome describes, and what no device takes.
+#[inline(never)]
+fn not_by_syndrome(
+    vm: &Vm,
+    vcpu: usize,
+    context: &mut GuestContext,
+    exit: &Exit,
+    at: Ipa,
+    unmapped: bool,
+) {
+    let esr = exit.esr;
+    let write = esr & WNR != 0;
     if unmapped && esr & ISV == 0 && vm.bus().is_device(at) {
         match emulate::emulate(vm, vcpu, context, exit, at, write) {
             Ok(()) => return skip(context, esr),
@@ -94,6 +110,7 @@ fn refused(
     });
 }
 
+#[inline]
 fn by_syndrome(
     vm: &Vm,
     vcpu: usize,

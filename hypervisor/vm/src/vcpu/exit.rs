@@ -33,32 +33,47 @@ mod class {
     pub const DATA_ABORT: u64 = 0x24;
 }
 
-/// Answers a synchronous exit.
+/// Answers a synchronous exit. What is frequent and short is done first; the rest has functions of
+/// its own, so that the way through here keeps its few values in registers.
+#[inline]
 pub fn synchronous(
     vm: &Vm,
     vcpu: usize,
     context: &mut GuestContext,
-    exit: &Exit,
+    exit: Exit,
     ids: &IdRegisters,
     host: &dyn Host,
 ) -> Next {
-    let iss = exit.esr & 0x1ff_ffff;
+    match exit.esr >> 26 & 0x3f {
+        class::SYSREG => match ids.answer(exit.esr) {
+            Some((register, value)) => {
+                context.set(register, value);
+                skip::skip(context, exit.esr);
+            }
+            None => sysreg(vm, vcpu, context, exit.esr),
+        },
+        class::DATA_ABORT => abort::data(vm, vcpu, context, &exit, host.gic()),
+        class::HVC => return hvc(vm, vcpu, context, host),
+        _ => return rare(vm, vcpu, context, &exit),
+    }
+    Next::Continue
+}
+
+#[inline(never)]
+fn rare(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) -> Next {
     match exit.esr >> 26 & 0x3f {
         class::WFX => {
             skip::skip(context, exit.esr);
             // WFI (bit 0 clear): until something is pending on this core. WFE: go on.
-            if iss & 1 == 0 {
+            if exit.esr & 1 == 0 {
                 cpu::wfi();
             }
         }
-        class::HVC => return hvc(vm, vcpu, context, host),
         class::SMC => {
             // The firmware is not the guest's; the trap is before the instruction.
             context.set(0, error::NOT_SUPPORTED as u64);
             skip::skip(context, exit.esr);
         }
-        class::SYSREG => sysreg(vm, vcpu, context, exit.esr, ids),
-        class::DATA_ABORT => abort::data(vm, vcpu, context, exit, host.gic()),
         class::INSTRUCTION_ABORT => {
             if !abort::instruction(vm, vcpu, context, exit) {
                 return Next::End(Outcome::Crashed);
@@ -80,6 +95,7 @@ pub fn synchronous(
     Next::Continue
 }
 
+#[inline(never)]
 fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &dyn Host) -> Next {
     let call = SmcccCall {
         function: context.get(0) as u32,
@@ -97,15 +113,7 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &dyn Host) -> Nex
         Call::SystemOff => return Next::End(Outcome::Off),
         Call::SystemReset => return Next::End(Outcome::Reset),
         Call::Vendor(function) => {
-            let Some(service) = vm.service().filter(|_| Service::knows(function)) else {
-                context.set(0, error::NOT_SUPPORTED as u64);
-                return Next::Continue;
-            };
-            let arguments = [1, 2, 3, 4, 5, 6].map(|n| context.get(n));
-            let answers = service.handle(function, arguments);
-            for (index, answer) in answers.into_iter().enumerate() {
-                context.set(index, answer);
-            }
+            vendor(vm, context, function);
             return Next::Continue;
         }
     };
@@ -113,7 +121,22 @@ fn hvc(vm: &Vm, vcpu: usize, context: &mut GuestContext, host: &dyn Host) -> Nex
     Next::Continue
 }
 
+/// A call of the guest interface.
+#[inline(never)]
+fn vendor(vm: &Vm, context: &mut GuestContext, function: u32) {
+    let Some(service) = vm.service().filter(|_| Service::knows(function)) else {
+        context.set(0, error::NOT_SUPPORTED as u64);
+        return;
+    };
+    let arguments = [1, 2, 3, 4, 5, 6].map(|n| context.get(n));
+    let answers = service.handle(function, arguments);
+    for (index, answer) in answers.into_iter().enumerate() {
+        context.set(index, answer);
+    }
+}
+
 /// Standby: until something is there for this vCPU, or its VM ends.
+#[inline(never)]
 fn suspend(vm: &Vm, vcpu: usize, host: &dyn Host) {
     // What it was told of and has not taken waits too.
     vm.vgic().fold(vcpu, host.gic());
@@ -128,36 +151,38 @@ fn suspend(vm: &Vm, vcpu: usize, host: &dyn Host) {
     }
 }
 
-fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64, ids: &IdRegisters) {
+/// A system register that is none of those that identify the core, or a write.
+#[inline(never)]
+fn sysreg(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64) {
     let access = SysregAccess::decode((esr & 0x1ff_ffff) as u32);
     match (access.treatment(), access.read) {
         (Treatment::Value(value), true) => context.set(access.rt, value),
         (Treatment::Value(_), false) => {}
-        (Treatment::Identification, true) => {
-            context.set(access.rt, ids.get(access.register.crm, access.register.op2));
-        }
         (Treatment::Generate(group1), false)
             if vm.vgic().version() == palisade_gic::Version::V3 =>
         {
             vm.vgic().generate(vcpu, context.get(access.rt), group1);
         }
-        _ => {
-            let register = access.register;
-            vm.complain(|| {
-                log::warn!(
-                    "[{}] vCPU {vcpu}: no register S{}_{}_C{}_C{}_{} at PC {:#x}",
-                    vm.name(),
-                    register.op0,
-                    register.op1,
-                    register.crn,
-                    register.crm,
-                    register.op2,
-                    context.elr
-                );
-            });
-            inject::no_register(context, esr);
-            return;
-        }
+        _ => return no_register(vm, vcpu, context, esr),
     }
     skip::skip(context, esr);
+}
+
+#[cold]
+#[inline(never)]
+fn no_register(vm: &Vm, vcpu: usize, context: &mut GuestContext, esr: u64) {
+    let register = SysregAccess::decode((esr & 0x1ff_ffff) as u32).register;
+    vm.complain(|| {
+        log::warn!(
+            "[{}] vCPU {vcpu}: no register S{}_{}_C{}_C{}_{} at PC {:#x}",
+            vm.name(),
+            register.op0,
+            register.op1,
+            register.crn,
+            register.crm,
+            register.op2,
+            context.elr
+        );
+    });
+    inject::no_register(context, esr);
 }

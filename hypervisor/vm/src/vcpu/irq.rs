@@ -1,5 +1,5 @@
 //! Physical interrupts: the guest's own, and the rest.
-use palisade_gic::{Gic, Trigger};
+use palisade_gic::{AnyGic, Gic, Trigger};
 use palisade_hal::guest::{self, El1};
 
 use super::host::Host;
@@ -36,7 +36,15 @@ pub fn retire(vm: &Vm, gic: &impl Gic) {
     }
 }
 
+/// Looks at the guest's controller before the guest goes in.
+#[inline(never)]
+pub fn settle(vm: &Vm, vcpu: usize, gic: &AnyGic) {
+    let (lines, high) = timer_lines();
+    vm.vgic().look(vcpu, gic, lines, high);
+}
+
 /// Takes what is pending on this core.
+#[inline(never)]
 pub fn take(vm: &Vm, vcpu: usize, host: &dyn Host) {
     let gic = host.gic();
     for _ in 0..BOUND {
@@ -74,7 +82,7 @@ pub fn sample_timers(vm: &Vm, vcpu: usize) {
 
 /// The timers' lines, and which of them are high. They are the hardware's, and change without an
 /// exit.
-pub fn timer_lines() -> (u32, u32) {
+fn timer_lines() -> (u32, u32) {
     let firing = |register| guest::read_el1(register) & CONTROL == FIRING;
     let mut high = 0;
     if firing(El1::CntvCtl) {

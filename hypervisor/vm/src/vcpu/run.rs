@@ -112,6 +112,7 @@ fn retire(vm: &Vm, vcpu: usize, host: &dyn Host) {
 
 fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) -> Next {
     let gic = host.gic();
+    let counters = vm.counters().of(vcpu);
     let mut context = GuestContext::start(entry, argument);
     let gicv3 = vm.vgic().version() == Version::V3;
     let ids = IdRegisters::here(Features { gicv3, ipa_bits: layout::IPA_BITS });
@@ -127,25 +128,20 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) 
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);
         if vm.vgic().is_quiet(vcpu) {
-            vm.counters().count_quiet(vcpu);
+            counters.count_quiet();
         } else {
-            let (lines, high) = irq::timer_lines();
-            vm.vgic().look(vcpu, gic, lines, high);
+            irq::settle(vm, vcpu, gic);
         }
         let exit = guest::enter(&mut context);
-        vm.counters().count(vcpu, &exit);
+        counters.count(&exit);
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
                 irq::take(vm, vcpu, host);
                 Next::Continue
             }
-            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, &exit, &ids, host),
+            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, exit, &ids, host),
             ExitKind::SError => {
-                // Its own access, or its device's: it gets it back as its own SError.
-                vm.complain(|| {
-                    log::warn!("[{}] vCPU {vcpu}: SError, syndrome {:#x}", vm.name(), exit.esr)
-                });
-                guest::set_hcr(HCR | hcr::VSE);
+                give_back(vm, vcpu, exit.esr);
                 Next::Continue
             }
         };
@@ -153,4 +149,12 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) 
             return next;
         }
     }
+}
+
+/// An SError came of the guest's own access, or its device's: it gets it back as its own.
+#[cold]
+#[inline(never)]
+fn give_back(vm: &Vm, vcpu: usize, esr: u64) {
+    vm.complain(|| log::warn!("[{}] vCPU {vcpu}: SError, syndrome {esr:#x}", vm.name()));
+    guest::set_hcr(HCR | hcr::VSE);
 }

@@ -69,29 +69,34 @@ impl Attention {
     /// [`Attention::take_kicks`], on its own core.
     pub fn is_quiet(&self, vcpu: usize) -> bool {
         let words = self.changed.load(Ordering::Acquire) | self.unsettled.load(Ordering::Relaxed);
-        words >> vcpu & 1 == 0
+        words & bit(vcpu) == 0
     }
 
     /// Whether its list registers may hold something that the state has not taken back. On its
     /// own core.
     pub fn is_listed(&self, vcpu: usize) -> bool {
-        self.listed.load(Ordering::Relaxed) >> vcpu & 1 != 0
+        self.listed.load(Ordering::Relaxed) & bit(vcpu) != 0
     }
 
     /// A vCPU took its list registers back: they are to be filled. With the state's lock held.
     pub fn folded(&self, vcpu: usize) {
-        set(&self.listed, 1 << vcpu, false);
-        set(&self.unsettled, 1 << vcpu, false);
-        self.change(1 << vcpu);
+        set(&self.listed, bit(vcpu), false);
+        set(&self.unsettled, bit(vcpu), false);
+        self.change(bit(vcpu));
     }
 
     /// A vCPU looked: whether its list registers hold anything, and whether it has to look again
     /// before each entry. With the state's lock held.
     pub fn flushed(&self, vcpu: usize, listed: bool, unsettled: bool) {
-        set(&self.listed, 1 << vcpu, listed);
-        set(&self.unsettled, 1 << vcpu, unsettled);
-        self.changed.fetch_and(!(1 << vcpu), Ordering::Relaxed);
+        set(&self.listed, bit(vcpu), listed);
+        set(&self.unsettled, bit(vcpu), unsettled);
+        self.changed.fetch_and(!(bit(vcpu)), Ordering::Relaxed);
     }
+}
+
+/// A vCPU's bit; there are far fewer than bits.
+const fn bit(vcpu: usize) -> u32 {
+    1u32.wrapping_shl(vcpu as u32)
 }
 
 /// Sets or clears a bit that its vCPU alone changes.

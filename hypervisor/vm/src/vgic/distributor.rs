@@ -1,5 +1,6 @@
 //! The distributor's registers (12.9; for GICv2: IHI 0048, 4.3).
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use palisade_gic::Version;
 
@@ -66,20 +67,17 @@ impl Distributor {
         }
     }
 
+    #[inline(never)]
+    fn read_state(&self, access: Access) -> u64 {
+        self.vgic
+            .with(|state| lanes::load(access, |offset| self.read_word(state, access.vcpu, offset)))
+    }
+
     /// Registers that never change; they are read without a lock.
     fn constant(&self, offset: u64) -> Option<u32> {
         let v3 = self.vgic.version() == Version::V3;
         match offset {
-            // ITLinesNumber; the CPU count is GICv2's; ten bits of INTID are GICv3's.
-            TYPER => {
-                let lines = SPIS / 32;
-                let cpus = (self.vgic.vcpus() as u32).saturating_sub(1) & 7;
-                // With LPIs: bit 17, fourteen bits of INTID, and how many there are: 2^(n + 1) for
-                // n in num_LPIs, bits 15:11 (12.9.38).
-                let lpis = self.vgic.has_lpis();
-                let wide = if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
-                Some(lines | if v3 { wide } else { cpus << 5 })
-            }
+            TYPER => Some(self.vgic.typer.load(Ordering::Relaxed)),
             // Product and implementer: nobody's.
             IIDR => Some(0),
             ICPIDR2 if !v3 => Some(0x2b),
@@ -136,6 +134,17 @@ impl Distributor {
     }
 }
 
+/// GICD_TYPER of a controller, with LPIs or without.
+pub(super) fn typer(version: Version, vcpus: usize, lpis: bool) -> u32 {
+    // ITLinesNumber; the CPU count is GICv2's; ten bits of INTID are GICv3's.
+    let lines = SPIS / 32;
+    let cpus = (vcpus as u32).saturating_sub(1) & 7;
+    // With LPIs: bit 17, fourteen bits of INTID, and how many there are: 2^(n + 1) for n in num_LPIs,
+    // bits 15:11 (12.9.38).
+    let wide = if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
+    lines | if version == Version::V3 { wide } else { cpus << 5 }
+}
+
 /// Whether the register is about the interrupts below 32.
 fn private_word(offset: u64) -> bool {
     match offset {
@@ -186,8 +195,7 @@ impl MmioDevice for Distributor {
         {
             return value.into();
         }
-        self.vgic
-            .with(|state| lanes::load(access, |offset| self.read_word(state, access.vcpu, offset)))
+        self.read_state(access)
     }
 
     fn write(&self, access: Access, value: u64) {

@@ -53,12 +53,28 @@ impl Default for Lists {
 
 impl Lists {
     /// Fills one register, which is written only if it is to hold something else.
-    fn put(&mut self, index: usize, slot: Slot, gic: &impl Gic) {
+    fn put(&mut self, index: usize, slot: &Slot, gic: &impl Gic) {
         let Some(place) = self.slots.get_mut(index) else { return };
         if place.lr != slot.lr {
             gic.write_lr(index, slot.lr);
         }
-        *place = slot;
+        *place = *slot;
+    }
+
+    /// So many of the first were filled: empties the others. `waits`: more wait than there are
+    /// registers. `evicted`: more are active.
+    fn finish(&mut self, used: usize, waits: bool, evicted: bool, gic: &impl Gic) {
+        for index in used..self.used {
+            self.put(index, &Slot::default(), gic);
+        }
+        self.used = used;
+        self.evicted = evicted;
+        let control = MaintenanceControl { enable: true, no_pending: waits, not_present: evicted };
+        // The count of unmatched ends is zeroed by the write, and was taken by the fold.
+        if control != self.control || evicted {
+            gic.set_maintenance(control);
+            self.control = control;
+        }
     }
 }
 
@@ -251,10 +267,11 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
     let mask = 1u32 << bit;
     let cancelled = bank.cancel & mask != 0;
     let dropped = bank.drop_active & mask != 0;
-    bank.listed &= !mask;
-    bank.cancel &= !mask;
-    bank.drop_active &= !mask;
-    bank.lent &= !mask;
+    let all_but = !mask;
+    bank.listed &= all_but;
+    bank.cancel &= all_but;
+    bank.drop_active &= all_but;
+    bank.lent &= all_but;
     if lr.state.active() && !dropped {
         bank.active |= mask;
     } else {
@@ -266,17 +283,24 @@ fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
         // paid; what is owed by now is owed for another, taken since.
         bank.owed |= mask;
     }
-    if lr.state.pending() && slot.took_latch && !cancelled {
+    let latched = lr.state.pending() && slot.took_latch && !cancelled;
+    if latched {
         bank.latch |= mask;
-        if version == Version::V2
-            && intid < 16
-            && let Some(private) = state.private.get_mut(vcpu)
-            && let Some(sources) = private.sources.get_mut(intid as usize)
-        {
-            *sources |= 1 << (slot.lr.source & 7);
-        }
     }
-    pass_on(state, vcpu, intid);
+    let waits = bank.pending() & !bank.active & mask != 0;
+    let elsewhere = waits && usize::from(bank.target[bit & 31]) != vcpu;
+    if latched
+        && version == Version::V2
+        && intid < 16
+        && let Some(private) = state.private.get_mut(vcpu)
+        && let Some(sources) = private.sources.get_mut(intid as usize)
+    {
+        *sources |= 1 << (slot.lr.source & 7);
+    }
+    // See `pass_on`.
+    if elsewhere {
+        state.touch(vcpu, (intid / 32) as usize, mask);
+    }
 }
 
 /// Physical interrupts that are active and that the guest will not end: a register write of the
@@ -305,6 +329,48 @@ struct Filled {
 
 /// Pays debts that nobody will, and fills the list registers.
 fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> Filled {
+    match fill_one(state, vcpu, gic) {
+        Some(filled) => filled,
+        None => fill_all(state, vcpu, gic),
+    }
+}
+
+/// [`fill`] where there is no more to list than one private interrupt: the first register is written,
+/// and nothing is sorted.
+fn fill_one(state: &mut State, vcpu: usize, gic: &impl Gic) -> Option<Filled> {
+    let (groups, version) = (state.groups, state.version);
+    if state.is_busy() || version == Version::V2 {
+        return None;
+    }
+    let private = state.private.get_mut(vcpu)?;
+    if private.lpis.on && private.lpis.any() {
+        return None;
+    }
+    let bank = &mut private.bank;
+    settle(bank, gic);
+    let waiting = bank.pending() & bank.forwarded(groups) & !bank.active & !bank.listed;
+    let wanted = waiting | bank.active;
+    if wanted & wanted.wrapping_sub(1) != 0 {
+        return None;
+    }
+    bank.evicted = 0;
+    let mut filled = Filled::default();
+    if wanted != 0 {
+        let bit = wanted.trailing_zeros() as usize;
+        let slot = match waiting {
+            0 => active_slot(bank, bit, bit as u32, vcpu, version),
+            _ => pending_slot(bank, bit, bit as u32, vcpu, version, 0, false),
+        };
+        filled = Filled { listed: true, unsettled: slot.is_unsettled(version) };
+        private.lists.put(0, &slot, gic);
+    }
+    private.lists.finish(usize::from(filled.listed), false, false, gic);
+    Some(filled)
+}
+
+/// [`fill`] in general.
+#[inline(never)]
+fn fill_all(state: &mut State, vcpu: usize, gic: &impl Gic) -> Filled {
     let me = vcpu as u8;
     let mut active = Urgent::default();
     let mut pending = Urgent::default();
@@ -339,39 +405,28 @@ fn fill(state: &mut State, vcpu: usize, gic: &impl Gic) -> Filled {
         filled.listed = true;
         filled.unsettled |= slot.is_unsettled(state.version);
         if let Some(private) = state.private.get_mut(vcpu) {
-            private.lists.put(used, slot, gic);
+            private.lists.put(used, &slot, gic);
         }
         used += 1;
     };
     for (index, wish) in active.best.iter().enumerate() {
         if index < actives {
-            let slot = active_slot(state, vcpu, *wish);
+            let intid = u32::from(wish.intid);
+            let version = state.version;
+            let Some((bank, bit)) = state.bank(vcpu, intid) else { continue };
+            let slot = active_slot(bank, bit, intid, vcpu, version);
             put(state, slot);
         } else if let Some((bank, bit)) = state.bank(vcpu, u32::from(wish.intid)) {
             bank.evicted |= 1 << bit;
         }
     }
     for wish in pending.best.iter().take(pendings) {
-        let slot = pending_slot(state, vcpu, *wish);
+        let slot = waiting_slot(state, vcpu, u32::from(wish.intid));
         put(state, slot);
     }
 
-    let Some(private) = state.private.get_mut(vcpu) else { return filled };
-    let lists = &mut private.lists;
-    for index in used..lists.used {
-        lists.put(index, Slot::default(), gic);
-    }
-    lists.used = used;
-    lists.evicted = evicted;
-    let control = MaintenanceControl {
-        enable: true,
-        no_pending: pending.count > pendings,
-        not_present: evicted,
-    };
-    // The count of unmatched ends is zeroed by the write, and was taken by the fold.
-    if control != lists.control || evicted {
-        gic.set_maintenance(control);
-        lists.control = control;
+    if let Some(private) = state.private.get_mut(vcpu) {
+        private.lists.finish(used, pending.count > pendings, evicted, gic);
     }
     filled
 }
@@ -386,14 +441,12 @@ fn passes_ends_on(version: Version) -> bool {
 }
 
 /// The register of an interrupt that is active.
-fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
-    let intid = u32::from(wish.intid);
-    let v2_sgi = state.version == Version::V2 && intid < 16;
-    let passed_on = passes_ends_on(state.version);
-    let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
-    let mask = 1u32 << bit;
+fn active_slot(bank: &mut Bank, bit: usize, intid: u32, vcpu: usize, version: Version) -> Slot {
+    let v2_sgi = version == Version::V2 && intid < 16;
+    let mask = 1u32 << (bit & 31);
     let owed = bank.owed & mask != 0;
-    let hardware = (owed && passed_on).then_some(u32::from(bank.physical[bit & 31]));
+    let physical = u32::from(bank.physical[bit & 31]);
+    let hardware = (owed && passes_ends_on(version)).then_some(physical);
     // Once more pending while active: for edges the register can say so. A level is looked at
     // again when the guest ends it, and so is an SGI of GICv2, which may have another source.
     let again = bank.edge & bank.latch & mask != 0 && hardware.is_none() && !v2_sgi;
@@ -406,7 +459,7 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     Slot {
         lr: ListRegister {
             intid,
-            priority: wish.priority,
+            priority: bank.priority[bit & 31],
             group1: bank.group1 & mask != 0,
             state: LrState::new(took_latch, true),
             hardware,
@@ -418,18 +471,18 @@ fn active_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     }
 }
 
-/// The register of an interrupt that becomes pending.
-fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
-    let intid = u32::from(wish.intid);
+/// The register of an interrupt that waits.
+fn waiting_slot(state: &mut State, vcpu: usize, intid: u32) -> Slot {
     if intid >= lpi::FIRST {
         let lr = state.list_lpi(vcpu, intid).unwrap_or_default();
         return Slot { lr, used: lr.state.pending(), took_latch: true };
     }
-    let v2_sgi = state.version == Version::V2 && intid < 16;
-    let passed_on = passes_ends_on(state.version);
-    let mut source = 0;
-    let mut more_sources = false;
-    if v2_sgi && let Some(private) = state.private.get_mut(vcpu) {
+    let version = state.version;
+    let (mut source, mut more_sources) = (0, false);
+    if version == Version::V2
+        && intid < 16
+        && let Some(private) = state.private.get_mut(vcpu)
+    {
         let sources = private.sources.get_mut(intid as usize);
         if let Some(sources) = sources.filter(|sources| **sources != 0) {
             source = sources.trailing_zeros() as u8;
@@ -438,9 +491,23 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
         }
     }
     let Some((bank, bit)) = state.bank(vcpu, intid) else { return Slot::default() };
-    let mask = 1u32 << bit;
+    pending_slot(bank, bit, intid, vcpu, version, source, more_sources)
+}
+
+/// The register of an interrupt that becomes pending, from `source` and from others besides.
+fn pending_slot(
+    bank: &mut Bank,
+    bit: usize,
+    intid: u32,
+    vcpu: usize,
+    version: Version,
+    source: u8,
+    more_sources: bool,
+) -> Slot {
+    let mask = 1u32 << (bit & 31);
     let owed = bank.owed & mask != 0;
-    let hardware = (owed && passed_on).then_some(u32::from(bank.physical[bit & 31]));
+    let physical = u32::from(bank.physical[bit & 31]);
+    let hardware = (owed && passes_ends_on(version)).then_some(physical);
     let took_latch = bank.latch & mask != 0;
     if !more_sources {
         bank.latch &= !mask;
@@ -450,7 +517,7 @@ fn pending_slot(state: &mut State, vcpu: usize, wish: Wish) -> Slot {
     Slot {
         lr: ListRegister {
             intid,
-            priority: wish.priority,
+            priority: bank.priority[bit & 31],
             group1: bank.group1 & mask != 0,
             state: LrState::Pending,
             hardware,

@@ -10,6 +10,7 @@ use palisade_gic::{ListRegister, LrState};
 
 use super::{
     bank::{NOBODY, each},
+    distributor,
     state::{State, Vgic},
 };
 
@@ -108,6 +109,11 @@ impl Waiting {
         *word != before
     }
 
+    /// Whether any waits here.
+    pub const fn any(&self) -> bool {
+        self.words != 0
+    }
+
     /// The LPIs that wait here, lowest first.
     fn intids(&self) -> impl Iterator<Item = u32> + '_ {
         each(self.words).flat_map(|word| {
@@ -184,6 +190,7 @@ impl Vgic {
     pub fn offer_lpis(&self) {
         self.with(|state| state.lpis = Lpis::offered());
         self.lpis_offered.store(true, Ordering::Release);
+        self.typer.store(distributor::typer(self.version(), self.vcpus(), true), Ordering::Relaxed);
     }
 
     /// Whether the guest has LPIs.

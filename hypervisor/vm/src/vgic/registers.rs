@@ -31,11 +31,13 @@ const ICFGR: u64 = 0xc00;
 /// those registers at the same place, as are GICv2's of pending SGIs (IHI 0048, 4.3.16), and no access is longer than sixteen
 /// bytes.
 pub fn is_about_state(at: Ipa) -> bool {
+    if !matches!(at.get() & 0xfff, 0x1f0..0x400 | 0xf00..0xf30) {
+        return false;
+    }
     const TO: u64 = layout::REDISTRIBUTORS + REDISTRIBUTOR_BYTES * MAX_VCPUS as u64;
     let within = |from: u64, to: u64| (from..to).contains(&at.get());
-    (within(layout::DISTRIBUTOR, layout::DISTRIBUTOR + layout::DISTRIBUTOR_BYTES)
-        || within(layout::REDISTRIBUTORS, TO))
-        && matches!(at.get() & 0xfff, 0x1f0..0x400 | 0xf00..0xf30)
+    within(layout::DISTRIBUTOR, layout::DISTRIBUTOR + layout::DISTRIBUTOR_BYTES)
+        || within(layout::REDISTRIBUTORS, TO)
 }
 
 /// Which register, and which bank it is about.

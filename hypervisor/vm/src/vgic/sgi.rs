@@ -1,7 +1,10 @@
 //! Software-generated interrupts.
 use palisade_gic::Version;
 
-use super::state::{State, Vgic};
+use super::{
+    bank::each,
+    state::{State, Vgic},
+};
 
 impl Vgic {
     /// ICC_SGI1R_EL1 or ICC_SGI0R_EL1 was written (12.2.22): the SGI goes to the vCPUs named, if
@@ -18,9 +21,10 @@ impl Vgic {
         };
         let wanted = if all_others { !(1 << from) } else { list };
         self.with(|state| {
-            for (vcpu, private) in state.private.iter_mut().enumerate() {
+            for vcpu in each(wanted) {
+                let Some(private) = state.private.get_mut(vcpu) else { break };
                 let in_group = (private.bank.group1 >> intid & 1 != 0) == group1;
-                if wanted >> vcpu & 1 != 0 && in_group {
+                if in_group {
                     // Pending already and in no list register: whoever raised it sends the kick.
                     let kick = u32::from(private.bank.latch >> intid & 1 == 0);
                     private.bank.latch |= 1 << intid;

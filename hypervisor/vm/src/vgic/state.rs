@@ -1,6 +1,6 @@
 //! The state of a virtual interrupt controller, and the lines into it.
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use palisade_gic::{FIRST_SPI, Version};
 use palisade_hal::lock::{FairMutex, Mutex, Rank};
@@ -8,6 +8,7 @@ use palisade_hal::lock::{FairMutex, Mutex, Rank};
 use super::{
     attention::Attention,
     bank::{Bank, NOBODY, each},
+    distributor,
     list::Lists,
     lpi::{Lpis, Waiting},
 };
@@ -122,6 +123,11 @@ impl State {
         }
     }
 
+    /// Whether any shared bank may not be idle.
+    pub const fn is_busy(&self) -> bool {
+        self.busy != 0
+    }
+
     /// See [`Vgic::sample`].
     pub fn sample(&mut self, vcpu: usize, lines: u32, high: u32) {
         let Some(private) = self.private.get_mut(vcpu) else { return };
@@ -173,6 +179,8 @@ pub struct Vgic {
     private_links: [AtomicU8; FIRST_SPI as usize],
     pub(super) attention: Attention,
     pub(super) lpis_offered: AtomicBool,
+    /// GICD_TYPER, read without a lock.
+    pub(super) typer: AtomicU32,
 }
 
 impl Vgic {
@@ -187,6 +195,7 @@ impl Vgic {
             private_links: [const { AtomicU8::new(0) }; FIRST_SPI as usize],
             attention: Attention::new(),
             lpis_offered: AtomicBool::new(false),
+            typer: AtomicU32::new(distributor::typer(version, vcpus, false)),
         })
     }
 
