@@ -163,6 +163,9 @@ pub struct BenchOptions {
     /// A Linux guest beside the same Linux on plain QEMU, and nothing else
     #[arg(long)]
     pub guests: bool,
+    /// With `--guests`: both behind an SMMU that the guest drives, strictly
+    #[arg(long, requires = "guests")]
+    pub iommu: bool,
     /// What each of a guest's exits costs, and nothing else
     #[arg(long, conflicts_with = "guests")]
     pub exits: bool,

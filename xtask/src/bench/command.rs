@@ -31,6 +31,7 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     let mut numbers = Numbers::new();
     let mut status = ExitCode::SUCCESS;
     let parts: &[Part] = match (options.guests, options.exits) {
+        (true, _) if options.iommu => &[("guests", guests::measure_with_iommu)],
         (true, _) => &[("guests", guests::measure)],
         (_, true) => &[("exits", exits::measure)],
         _ => PARTS,

@@ -1,5 +1,6 @@
 //! A Linux under Palisade beside the same Linux on plain QEMU: the same kernel, initramfs, CPU, cores,
-//! memory and disk; there no hypervisor and no SMMU. Both take turns, and the best of each counts.
+//! memory and disk; there no hypervisor and no SMMU, or, where the guest is to have an SMMU, QEMU's
+//! own in the place of the hypervisor's. Both take turns, and the best of each counts.
 //! The machines have all their memory before the clock starts, as real ones do: else a first look
 //! at a page would cost the host's time for finding one.
 
@@ -17,7 +18,10 @@ use palisade_e2e::machine::{Machine, Spec};
 use palisade_e2e::monitor::Monitor;
 use serde_json::{Value, json};
 
+use palisade_e2e::scenario::Scenario;
+
 use crate::bench::command::Numbers;
+use crate::bundle::Vm;
 use crate::cli::Board;
 use crate::image::hypervisor;
 use crate::run::{Hardware, Wish, prepare};
@@ -29,8 +33,11 @@ const CORES: u32 = 2;
 const MEMORY: &str = "512MiB";
 const WORDS: &str = "console=ttyAMA0 quiet palisade.jobs=disk palisade.mib=48";
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Both times may be this many times plain QEMU's.
+/// What a guest with an SMMU is told besides: it invalidates at every unmap.
+const STRICT: &str = "iommu.strict=1";
+/// Both times may be this many times plain QEMU's; and where both have an SMMU.
 const GOAL: f64 = 1.3;
+const GOAL_WITH_IOMMU: f64 = 1.1;
 
 /// The unit of /proc's times, in milliseconds.
 const TICK: f64 = 10.0;
@@ -83,17 +90,21 @@ impl Times {
 
 /// Runs both in turn and prints the table.
 pub fn measure(workspace: &Workspace) -> Result<Numbers> {
+    compare(workspace, false)
+}
+
+/// The same, both behind an SMMU that the guest drives.
+pub fn measure_with_iommu(workspace: &Workspace) -> Result<Numbers> {
+    compare(workspace, true)
+}
+
+fn compare(workspace: &Workspace, iommu: bool) -> Result<Numbers> {
     setup::target()?;
     let qemu = setup::qemu(None)?;
     let kernel = hypervisor(workspace, Board::QemuVirt)?;
     let wish = Wish {
         seed: 1,
-        change: Some(|scenario, vms| {
-            scenario.memory = "1GiB".to_owned();
-            for vm in vms {
-                (vm.vcpus, vm.memory, vm.bootargs) = (CORES, MEMORY.to_owned(), WORDS.to_owned());
-            }
-        }),
+        change: Some(if iommu { with_iommu } else { without_iommu }),
         ..Wish::default()
     };
     let (job, folder) = prepare(workspace, &qemu.path, &kernel, "linux", &wish)?;
@@ -110,10 +121,11 @@ pub fn measure(workspace: &Workspace) -> Result<Numbers> {
     let mut plain = Hardware::default();
     let cores = CORES.to_string();
     let cpu = job.scenario.cpu.as_str();
-    let machine = ["-M", "virt,gic-version=3", "-cpu", cpu, "-smp", &cores, "-m", "512M"];
+    let board = if iommu { "virt,gic-version=3,iommu=smmuv3" } else { "virt,gic-version=3" };
+    let machine = ["-M", board, "-cpu", cpu, "-smp", &cores, "-m", "512M"];
     plain.arguments.extend(machine.map(Into::into));
     plain.arguments.extend(populated("512M"));
-    plain.boot(&files.kernel, Some(&initramfs), WORDS);
+    plain.boot(&files.kernel, Some(&initramfs), &words(iommu));
     plain.devices(&job.scenario.devices, folder.path())?;
     let plain = Spec { qemu: qemu.path, arguments: plain.arguments, guard: guard::words() };
 
@@ -127,13 +139,32 @@ pub fn measure(workspace: &Workspace) -> Result<Numbers> {
         best = Some(best.map_or((with, without), |(a, b)| (a.best(with), b.best(without))));
     }
     let (with, without) = best.context("no round")?;
-    Ok(table(&with, &without))
+    Ok(table(&with, &without, iommu))
+}
+
+fn words(iommu: bool) -> String {
+    if iommu { format!("{WORDS} {STRICT}") } else { WORDS.to_owned() }
+}
+
+fn without_iommu(scenario: &mut Scenario, vms: &mut [Vm]) {
+    scenario.memory = "1GiB".to_owned();
+    for vm in vms {
+        (vm.vcpus, vm.memory, vm.bootargs) = (CORES, MEMORY.to_owned(), words(false));
+    }
+}
+
+fn with_iommu(scenario: &mut Scenario, vms: &mut [Vm]) {
+    without_iommu(scenario, vms);
+    for vm in vms {
+        (vm.iommu, vm.bootargs) = (Some("smmuv3".to_owned()), words(true));
+    }
 }
 
 /// A number's name, where it is, and whether there is a goal for it.
 type Row = (&'static str, fn(&Times) -> f64, bool);
 
-fn table(with: &Times, without: &Times) -> Numbers {
+fn table(with: &Times, without: &Times, iommu: bool) -> Numbers {
+    let most = if iommu { GOAL_WITH_IOMMU } else { GOAL };
     let rows: [Row; 8] = [
         ("guest_boot", |times| times.boot.wall, true),
         ("guest_io", |times| times.io.wall, true),
@@ -152,18 +183,19 @@ fn table(with: &Times, without: &Times) -> Numbers {
     for (name, read, judged) in rows {
         let (ours, peer) = (read(with), read(without));
         let ratio = if peer > 0.0 { ours / peer } else { f64::NAN };
-        let goal = if judged { format!("{GOAL}") } else { String::new() };
+        let goal = if judged { format!("{most}") } else { String::new() };
         let shown = if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() };
         say(&format!("{name:<36} {ours:>10.0} {peer:>10.0} {shown:>7}  {goal}"));
         let value = json!({
             "ours": ours.round(),
             "unit": "ms",
-            "goal": if judged { json!(GOAL) } else { Value::Null },
+            "goal": if judged { json!(most) } else { Value::Null },
             "ratio": if ratio.is_finite() { json!((ratio * 100.0).round() / 100.0) } else { Value::Null },
             "peers": { "plain_qemu": peer.round() },
             "why": "goal and ratio are ours by plain QEMU's",
         });
-        numbers.insert(name.to_owned(), value);
+        let prefix = if iommu { "iommu_" } else { "" };
+        numbers.insert(format!("{prefix}{name}"), value);
     }
     numbers
 }
