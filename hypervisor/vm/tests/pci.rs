@@ -1,6 +1,9 @@
 //! The virtual PCI host over a fake hierarchy: what a guest sees, what it can change, and where
 //! its BARs go.
 
+#[path = "pci/ports.rs"]
+mod ports;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +23,8 @@ use palisade_vm::pci::{
 const GUEST: u16 = 0x0010;
 const DEVICE: u16 = 0x0100;
 const LOW: u64 = 0x1800_0000;
+/// Where the CPU sees the machine's port 0.
+const PORTS: u64 = 0x7f00_0000;
 
 /// A CPU view that refuses overlaps and knows what is mapped.
 #[derive(Default)]
@@ -86,6 +91,11 @@ fn rig(device: FakeFunction) -> Rig {
 
 /// The same with these functions at 01:00.
 fn rig_of(functions: Vec<FakeFunction>) -> Rig {
+    rig_behind(FakeFunction::root_port(1, functions))
+}
+
+/// The same behind this port.
+fn rig_behind(port: FakeFunction) -> Rig {
     let range = |base, size| Range::new(base, size).expect("range");
     let window =
         |space, bus, size| Window { space, prefetchable: false, bus, cpu: range(bus, size) };
@@ -97,6 +107,7 @@ fn rig_of(functions: Vec<FakeFunction>) -> Rig {
         windows: [
             window(Space::Memory32, 0x1000_0000, 0x2eff_0000),
             window(Space::Memory64, 0x80_0000_0000, 0x80_0000_0000),
+            Window { cpu: range(PORTS, 0x1_0000), ..window(Space::Io, 0, 0x1_0000) },
         ]
         .into_iter()
         .collect(),
@@ -108,9 +119,8 @@ fn rig_of(functions: Vec<FakeFunction>) -> Rig {
         keep: false,
     };
     let clock = Arc::new(SteppedClock::new());
-    let bus = FakeBus::new(clock.clone(), vec![FakeFunction::root_port(1, functions)]);
+    let bus = FakeBus::new(clock.clone(), vec![port]);
     let topology = Arc::new(Topology::enumerate(bus.ecam(&board), &board));
-    assert_eq!(topology.problems(), []);
     let view = Arc::new(View::default());
     let (calls, refuses) = (Mutex::default(), AtomicBool::new(false));
     let told = Arc::new(Told { bus: bus.clone(), calls, refuses });

@@ -1,6 +1,6 @@
 //! The guest's device tree, read back by the reader that reads the board's own.
 
-use palisade_board::{Conduit, EnableMethod, Version as Controller};
+use palisade_board::{Conduit, EnableMethod, Space, Version as Controller};
 use palisade_fdt::{Tree, board};
 use palisade_gic::Version;
 use palisade_vm::load::{Machine, tree};
@@ -41,6 +41,14 @@ fn it_describes_the_platform_that_every_guest_sees() {
     assert_eq!((uart.interrupt.unwrap().intid, uart.clock), (33, Some(24_000_000)));
     assert_eq!(board.pcie[0].ecam.start(), 0x40_1000_0000);
     assert_eq!(board.pcie[0].interrupt(1, 1).unwrap().intid, 36);
+    let windows = board.pcie[0].windows.iter();
+    let windows: Vec<_> = windows.map(|one| (one.space, one.bus, one.cpu.start())).collect();
+    let wanted = [
+        (Space::Io, 0, 0x3eff_0000),
+        (Space::Memory32, 0x1000_0000, 0x1000_0000),
+        (Space::Memory64, 0x60_0000_0000, 0x60_0000_0000),
+    ];
+    assert_eq!(windows, wanted);
     assert_eq!(board.chosen.bootargs, "console=ttyAMA0 quiet");
     let initrd = board.chosen.initrd.unwrap();
     assert_eq!((initrd.start(), initrd.size()), (0x4300_0000, 0x1234));

@@ -148,6 +148,8 @@ fn find(folder: &Path) -> Option<Files> {
             .join(format!("usr/lib/linux-image-{release}"))
             .join("broadcom/bcm2711-rpi-4-b.dtb"),
     };
-    let whole = files.modules.is_dir() && files.busybox.is_file() && files.rpi4_tree.is_file();
+    // What an older cache lacks.
+    let newest = files.modules.join("kernel/drivers/net/ethernet/intel/e1000/e1000.ko");
+    let whole = newest.is_file() && files.busybox.is_file() && files.rpi4_tree.is_file();
     whole.then_some(files)
 }

@@ -31,6 +31,7 @@ const WANTED: &[&str] = &[
     "*/kernel/drivers/ptp/*",
     "*/kernel/drivers/net/net_failover.ko",
     "*/kernel/drivers/net/virtio_net.ko",
+    "*/kernel/drivers/net/ethernet/intel/e1000/*",
     "*/kernel/drivers/net/ethernet/intel/e1000e/*",
 ];
 

@@ -104,6 +104,7 @@ pub const ROWS: &[Row] = &[
     row("linux", "linux"),
     row("linux-gicv2", "linux-wired"),
     row("linux-iommu", "linux-iommu"),
+    row("linux-ports", "linux-ports"),
     row("two-linux", "two-linux"),
     Row { board: Board::Rpi4, ..row("rpi4", "honest") },
     Row { board: Board::Rpi4, ..row("rpi4-control", "honest-control") },

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire};
+use super::layout::{ECAM_BASE, ECAM_BYTES, WINDOW_IO, WINDOW32, WINDOW64, wire};
 use crate::load::TreeWriter;
 
 /// Level, active high, as a GIC specifier says it.
@@ -40,9 +40,11 @@ pub fn describe(fdt: &mut TreeWriter, interrupts: Interrupts, iommu_map: &[u32])
     fdt.cells("bus-range", &[0, 255]);
     fdt.flag("dma-coherent");
     let mut ranges = Vec::new();
-    for (space, (base, bytes)) in [(0x0200_0000, WINDOW32), (0x0300_0000, WINDOW64)] {
+    let ports = (0x0100_0000, 0, WINDOW_IO);
+    let memory = [(0x0200_0000, WINDOW32.0, WINDOW32), (0x0300_0000, WINDOW64.0, WINDOW64)];
+    for (space, bus, (base, bytes)) in core::iter::once(ports).chain(memory) {
         ranges.push(space);
-        for value in [base, base, bytes] {
+        for value in [bus, base, bytes] {
             ranges.extend(pair(value));
         }
     }

@@ -14,7 +14,9 @@ use super::{capabilities, layout};
 /// Smallest unit of stage 2. A smaller BAR shows itself as large as this.
 const PAGE: u64 = 4096;
 /// What a guest changes of Command.
-const COMMAND: u16 = header::COMMAND_MEMORY | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
+const COMMAND: u16 = DECODE | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
+/// Of that, what makes it decode its BARs.
+const DECODE: u16 = header::COMMAND_IO | header::COMMAND_MEMORY;
 
 /// Where BARs go: the CPU's view of a VM.
 ///
@@ -65,10 +67,17 @@ pub struct Guest {
 #[derive(Clone, Copy)]
 struct Window {
     register: u16,
-    wide: bool,
+    kind: BarKind,
     bytes: u64,
     pa: PhysAddr,
     mapped: Option<u64>,
+}
+
+impl Window {
+    /// The bit of Command that makes the device decode it.
+    fn decode(&self) -> u16 {
+        if self.kind == BarKind::Io { header::COMMAND_IO } else { header::COMMAND_MEMORY }
+    }
 }
 
 /// One of the VM's functions.
@@ -82,8 +91,8 @@ pub(super) struct VirtualFunction {
     power: Option<u16>,
     /// Device Control, if a write there can start a function-level reset.
     flr: Option<u16>,
-    /// The device decodes memory now.
-    decoding: bool,
+    /// What the device decodes now, as bits of Command.
+    decoding: u16,
     /// The device has what its last reset took from it again.
     restored: bool,
 }
@@ -99,26 +108,39 @@ impl VirtualFunction {
         function.placed()?;
         let config = topology.ecam().config(function.address);
         let mut shadow = Shadow::new();
-        head(&mut shadow, config, function, guest);
         let mut windows = [None; palisade_pci::MAX_BARS];
         for (slot, bar) in windows.iter_mut().zip(&function.bars) {
-            let Some(bar) = bar.filter(|bar| bar.kind != BarKind::Io) else { continue };
-            let Some(cpu) = bar.cpu else { continue };
+            let Some(bar) = bar else { continue };
+            let Some(cpu) = bar.cpu else {
+                // Its memory is placed, or it would not be here.
+                log::info!(
+                    "device {}: its I/O ports, BAR {}, are hidden: they have no pages of their own",
+                    function.address,
+                    bar.index
+                );
+                continue;
+            };
             let register = header::BAR0.saturating_add(u16::from(bar.index).saturating_mul(4));
             let bytes = bar.size.max(PAGE);
-            let wide = bar.kind == BarKind::Memory64;
-            let flags = if wide { 4 } else { 0 } | if bar.prefetchable { 8 } else { 0 };
+            let flags = match bar.kind {
+                BarKind::Io => 1,
+                BarKind::Memory32 => 0,
+                BarKind::Memory64 => 4,
+            } | if bar.prefetchable { 8 } else { 0 };
             let address = !(bytes.saturating_sub(1));
             shadow.own32(register, flags, (address & 0xffff_fff0) as u32);
-            if wide {
+            if bar.kind == BarKind::Memory64 {
                 shadow.own32(register.saturating_add(4), 0, (address >> 32) as u32);
             }
-            *slot = Some(Window { register, wide, bytes, pa: PhysAddr::new(cpu), mapped: None });
+            let (kind, pa) = (bar.kind, PhysAddr::new(cpu));
+            *slot = Some(Window { register, kind, bytes, pa, mapped: None });
         }
+        let ports = windows.iter().flatten().any(|window| window.kind == BarKind::Io);
+        head(&mut shadow, config, function, guest, ports);
         let power = capabilities::link(&mut shadow, config, guest.messages);
         let flr = function.express.filter(|express| express.flr);
         let flr = flr.map(|express| express.offset.saturating_add(express::DEVICE_CONTROL));
-        let (decoding, restored) = (false, false);
+        let (decoding, restored) = (0, false);
         Ok(Self { guest, topology, tlbs, shadow, windows, power, flr, decoding, restored })
     }
 
@@ -220,7 +242,12 @@ impl VirtualFunction {
 
     /// Takes every BAR out of the guest's view.
     pub(super) fn close(&mut self, map: &dyn BarMap) {
-        for window in self.windows.iter_mut().flatten() {
+        self.close_but(0, map);
+    }
+
+    /// Takes every BAR out of the guest's view but those of the kinds that `decoding` names.
+    fn close_but(&mut self, decoding: u16, map: &dyn BarMap) {
+        for window in self.windows.iter_mut().flatten().filter(|w| decoding & w.decode() == 0) {
             if let Some(ipa) = window.mapped.take() {
                 map.unmap(Ipa::new(ipa), window.bytes);
             }
@@ -237,24 +264,21 @@ impl VirtualFunction {
     fn update(&mut self, map: &dyn BarMap) {
         let command = self.shadow.get16(header::COMMAND) & COMMAND;
         let awake = self.power.is_none_or(|at| self.shadow.get16(at) & power::STATE == 0);
-        let decode = command & header::COMMAND_MEMORY != 0 && awake;
-        if !decode {
-            self.close(map);
-        }
+        let decode = if awake { command & DECODE } else { 0 };
+        self.close_but(decode, map);
         // The device may have reset itself, too: nothing is decoded whose addresses do not stay.
-        self.restored &= self.decoding || !decode;
-        self.decoding = self.restore() && decode;
+        self.restored &= self.decoding != 0 || decode == 0;
+        self.decoding = if self.restore() { decode } else { 0 };
+        self.close_but(self.decoding, map);
         let Some(config) = self.config() else { return };
         config.write16(header::COMMAND, self.allowed(command));
-        if self.decoding {
-            self.place(map);
-        }
+        self.place(map);
     }
 
     /// What the device's Command becomes where the guest's is `command`. A wire that the guest
     /// does not have may be another VM's: the device then never drives it (7.5.1.1.3).
     fn allowed(&self, command: u16) -> u16 {
-        let mut off = if self.decoding { 0 } else { header::COMMAND_MEMORY };
+        let mut off = DECODE & !self.decoding;
         if !self.restored {
             off |= header::COMMAND_MASTER;
         }
@@ -262,15 +286,18 @@ impl VirtualFunction {
         command & !off | if silent { header::COMMAND_INTX_OFF } else { 0 }
     }
 
-    /// Maps each BAR where the guest put it; one outside the windows is nowhere.
+    /// Maps each BAR that is decoded where the guest put it; one outside the windows is nowhere.
     fn place(&mut self, map: &dyn BarMap) {
-        let shadow = &self.shadow;
-        for window in self.windows.iter_mut().flatten() {
+        let (shadow, decoding) = (&self.shadow, self.decoding);
+        for window in self.windows.iter_mut().flatten().filter(|w| decoding & w.decode() != 0) {
             let low = u64::from(shadow.get32(window.register) & !0xf);
-            let high =
-                if window.wide { shadow.get32(window.register.saturating_add(4)) } else { 0 };
+            let wide = window.kind == BarKind::Memory64;
+            let high = if wide { shadow.get32(window.register.saturating_add(4)) } else { 0 };
             let start = low | (u64::from(high) << 32);
-            let wanted = Some(start).filter(|start| layout::in_window(*start, window.bytes));
+            let wanted = match window.kind {
+                BarKind::Io => layout::ports_at(start, window.bytes),
+                _ => Some(start).filter(|start| layout::in_window(*start, window.bytes)),
+            };
             if window.mapped == wanted {
                 continue;
             }
@@ -282,10 +309,11 @@ impl VirtualFunction {
     }
 }
 
-/// The registers of the header.
-fn head(shadow: &mut Shadow, config: Config<'_>, function: &Function, guest: Guest) {
+/// The registers of the header. `ports`: it has I/O ports that the guest sees.
+fn head(shadow: &mut Shadow, config: Config<'_>, function: &Function, guest: Guest, ports: bool) {
     shadow.expose(header::ID, 4);
-    shadow.own16(header::COMMAND, 0, COMMAND);
+    let command = if ports { COMMAND } else { COMMAND & !header::COMMAND_IO };
+    shadow.own16(header::COMMAND, 0, command);
     shadow.expose(header::STATUS, 2);
     // Revision, class, cache line, latency, header type: one function unless the host says more.
     shadow.expose(header::CLASS, 7);

@@ -6,6 +6,8 @@ pub const ECAM_BASE: u64 = 0x40_1000_0000;
 pub const ECAM_BYTES: u64 = 0x1000_0000;
 /// The 32-bit window: first address and bytes.
 pub const WINDOW32: (u64, u64) = (0x1000_0000, 0x2eff_0000);
+/// The window of I/O ports: where the CPU sees port 0, and bytes.
+pub const WINDOW_IO: (u64, u64) = (0x3eff_0000, 0x1_0000);
 /// The 64-bit window: first address and bytes. The upper end is that of a 39-bit IPA space.
 pub const WINDOW64: (u64, u64) = (0x60_0000_0000, 0x20_0000_0000);
 /// SPI of device 0, pin INTA.
@@ -53,7 +55,15 @@ pub(crate) const fn hidden(bdf: u16, first: bool) -> Option<&'static str> {
     }
 }
 
-/// Whether `bytes` bytes at `start` lie in one of the windows.
+/// Where the CPU sees `bytes` ports from `port` on; `None` outside the window, and for port 0,
+/// which is no address.
+pub(super) fn ports_at(port: u64, bytes: u64) -> Option<u64> {
+    let (base, size) = WINDOW_IO;
+    let end = port.checked_add(bytes)?;
+    (port != 0 && end <= size).then(|| base.saturating_add(port))
+}
+
+/// Whether `bytes` bytes at `start` lie in one of the windows of memory.
 pub(super) fn in_window(start: u64, bytes: u64) -> bool {
     [WINDOW32, WINDOW64].iter().any(|(base, size)| {
         start

@@ -18,5 +18,5 @@ pub use describe::{Interrupts, describe};
 pub use function::{BarMap, DeviceTlbs, Guest};
 pub use host::{PciError, PciHost};
 pub(crate) use layout::hidden;
-pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW32, WINDOW64, wire, wire_of};
+pub use layout::{ECAM_BASE, ECAM_BYTES, WINDOW_IO, WINDOW32, WINDOW64, wire, wire_of};
 pub use nothing::open_windows;

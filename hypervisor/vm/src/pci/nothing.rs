@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use palisade_hal::Ipa;
 
-use super::layout::{WINDOW32, WINDOW64};
+use super::layout::{WINDOW_IO, WINDOW32, WINDOW64};
 use crate::Vm;
 use crate::mmio::{Access, BusError, MmioDevice};
 
@@ -21,13 +21,13 @@ impl MmioDevice for Nothing {
     fn write(&self, _access: Access, _value: u64) {}
 }
 
-/// Puts nothing into both windows. Before the VM is shared.
+/// Puts nothing into all windows. Before the VM is shared.
 ///
 /// # Errors
 /// Something is there already.
 pub fn open_windows(vm: &mut Vm) -> Result<(), BusError> {
     let nothing = Arc::new(Nothing);
-    for (start, bytes) in [WINDOW32, WINDOW64] {
+    for (start, bytes) in [WINDOW32, WINDOW_IO, WINDOW64] {
         vm.add_device(Ipa::new(start), bytes, nothing.clone())?;
     }
     Ok(())
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn loads_give_ones_and_stores_nothing_up_to_the_ends() {
         let mut bus = MmioBus::default();
-        for (start, bytes) in [WINDOW32, WINDOW64] {
+        for (start, bytes) in [WINDOW32, WINDOW64, WINDOW_IO] {
             bus.add(Ipa::new(start), bytes, Arc::new(Nothing)).unwrap();
             let (first, last) = (Ipa::new(start), Ipa::new(start + bytes - 4));
             assert_eq!(bus.read(0, first, Width::Bits32), Some(0xffff_ffff));

@@ -39,12 +39,14 @@ impl RootPort {
     pub(super) fn new(bus: u8) -> Self {
         let mut shadow = Shadow::new();
         shadow.own32(header::ID, ID, 0);
-        let command = header::COMMAND_MEMORY | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
+        let decode = header::COMMAND_IO | header::COMMAND_MEMORY;
+        let command = decode | header::COMMAND_MASTER | header::COMMAND_INTX_OFF;
         shadow.own16(header::COMMAND, 0, command);
         shadow.own16(header::STATUS, header::STATUS_CAPABILITIES, 0);
         shadow.own32(header::CLASS, CLASS, 0);
         shadow.own8(header::HEADER_TYPE, 1, 0);
         shadow.own32(bridge::BUSES, u32::from_le_bytes([0, bus, bus, 0]), 0x00ff_ffff);
+        shadow.own16(bridge::IO, 0x00f0, 0xf0f0);
         shadow.own32(bridge::MEMORY, 0x0000_fff0, 0xfff0_fff0);
         shadow.own32(bridge::PREFETCHABLE, 0x0001_fff1, 0xfff0_fff0);
         shadow.own32(bridge::PREFETCHABLE_BASE_UPPER, 0, u32::MAX);
