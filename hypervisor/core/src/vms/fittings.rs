@@ -89,4 +89,8 @@ impl Fittings for VmFittings<'_> {
     fn kick(&self) {
         self.vm.kick_pending(&self.machine.gic);
     }
+
+    fn expose(&self) {
+        self.vm.memory().expose();
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) fn assign(
     }
     for device in &set.devices {
         if let Some(reason) = device.device.bus_master {
+            // Nothing confines it and nothing resets it.
+            vm.memory().expose();
             log::warn!(
                 "vm {}: device {}: {}, dma_isolation = none",
                 vm.name(),

@@ -1,6 +1,7 @@
 //! The memory of one VM.
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_hal::lock::{Mutex, MutexGuard, Rank};
 use palisade_hal::{Iova, Ipa, PhysAddr, Vmid, guest::Stage2, tlb};
@@ -68,6 +69,8 @@ pub struct GuestMemory {
     root: PhysAddr,
     vtcr: u64,
     inner: Mutex<Option<Inner>>,
+    /// A device may write to its RAM whatever the IOMMUs say, for good.
+    exposed: AtomicBool,
 }
 
 impl GuestMemory {
@@ -131,6 +134,7 @@ impl GuestMemory {
             root: regs.vttbr_baddr,
             vtcr: regs.vtcr,
             inner: Mutex::new(Rank::VmMap, Some(inner)),
+            exposed: AtomicBool::new(false),
         }))
     }
 
@@ -379,6 +383,12 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Notes that a device which no IOMMU confines was not proven idle: nothing keeps it from the
+    /// VM's RAM, which nobody else gets any more.
+    pub fn expose(&self) {
+        self.exposed.store(true, Ordering::Release);
+    }
+
     /// Takes everything apart. No vCPU runs any more. Its domain is closed first: where a device
     /// is attached still, or a detach was not confirmed, nothing is released.
     pub fn tear_down(&self) -> TornDown {
@@ -403,8 +413,13 @@ impl GuestMemory {
         if let (Some(proof), Ok(closed)) = (&mut proof, &closed) {
             proof.close(closed);
         }
-        let lists = [ram, tables].into_iter().flatten();
-        let lost = lists.map(|list| self.frames.release_or_quarantine(list, proof.as_ref())).sum();
+        let exposed = self.exposed.load(Ordering::Acquire);
+        if exposed {
+            log::error!("VM {index}: its RAM is quarantined: a device may still write to it");
+        }
+        let release = |list, proof| self.frames.release_or_quarantine(list, proof);
+        let ram = ram.map_or(0, |list| release(list, proof.as_ref().filter(|_| !exposed)));
+        let lost = ram + tables.map_or(0, |list| release(list, proof.as_ref()));
         // Still attached somewhere: the VMID stays taken.
         if let Err(error) = self.iommus.retire(&self.domain, |_| proof.is_some()) {
             log::error!("VM {index}: its domain stays: {error}");

@@ -71,6 +71,8 @@ pub trait Fittings {
     fn hide(&self, guest: u16);
     /// Has the VM's vCPUs look at what changed.
     fn kick(&self);
+    /// Notes that a device which was taken may still write to the VM's memory.
+    fn expose(&self);
 }
 
 /// The result of an unplug.
@@ -152,6 +154,9 @@ impl Passthrough {
                 these.iter().flat_map(one).collect()
             }
         };
+        if devices.iter().any(|device| device.reaches) {
+            fittings.expose();
+        }
         let mut groups: Vec<Arc<Group>> = Vec::new();
         for row in rows {
             let Ok(Some(group)) = group(iommus, row.address) else { continue };

@@ -20,6 +20,9 @@ pub struct Returned {
     pub condition: Condition,
     /// Why it is not free, where the device itself is at fault.
     pub error: Option<Error>,
+    /// It may still write to the memory of the VM: no IOMMU was seen to end that, and its reset did
+    /// not prove it idle.
+    pub reaches: bool,
 }
 
 impl Passthrough {
@@ -134,6 +137,9 @@ impl Passthrough {
                 Ok(found) => quiesce(found, &row, aborting && clean, env),
                 Err(_) => Err(Error::Absent(row.address)),
             };
+            let reset = row.method.is_some();
+            let idle = answer.as_ref().is_ok_and(|proof| reset && proof.pending_known());
+            let reaches = !(idle || aborting && clean);
             let condition = match &answer {
                 Ok(_) if aborting && !clean => Condition::Dead,
                 // Where nothing aborts, what was in flight could not drain: only the device's
@@ -157,7 +163,7 @@ impl Passthrough {
                 self.lines().return_wire(wire);
             }
             let error = answer.err();
-            returned.push(Returned { address: row.address, condition, error });
+            returned.push(Returned { address: row.address, condition, error, reaches });
         }
         for (group, clean) in groups {
             self.release(&group, clean, iommus);

@@ -93,6 +93,9 @@ impl Fittings for Bench<'_> {
     fn kick(&self) {
         self.undone.borrow_mut().push("kick");
     }
+    fn expose(&self) {
+        self.undone.borrow_mut().push("expose");
+    }
 }
 
 #[test]
@@ -186,4 +189,41 @@ fn a_wire_that_does_not_come_back_stays_its_owners() {
     assert_eq!(rig.book.lines().holder(wire), Some(Holder::Vm(0)), "nobody else gets it");
     assert_eq!(unplugged.devices.len(), 1);
     assert_eq!(rig.state(NVME), StreamState::Abort);
+}
+
+/// What nothing confines must prove itself idle: its reset is done, and nothing is pending.
+#[test]
+fn a_device_that_may_still_write_exposes_its_vms_memory() {
+    let never = Device { no_reset: true, ..device(0x0020, 8) };
+    for (smmu, one, exposed) in [
+        (false, device(NVME, 8), false),
+        // It cannot tell whether something is pending.
+        (false, device(EDU, 8), true),
+        // It can, and is not reset.
+        (false, never, true),
+        // Its stream aborts.
+        (true, device(EDU, 8), false),
+        (true, never, false),
+    ] {
+        let mut root = ports();
+        root.push(edu_at(4).express(0, false));
+        let rig = rig(root, smmu.then(FakeDriver::new));
+        let (_, domain) = rig.domain(0);
+        let devices = [one];
+        let request = Request { vm: 0, devices: &devices, present: &[], no_isolation: !smmu };
+        rig.book.assign(&request, &domain, &rig.iommus, &*rig.clock).expect("assigned");
+        let returned = rig.book.take_back(0, &rig.iommus, &*rig.clock);
+        assert!(returned.iter().all(|device| device.reaches == exposed), "{smmu} {one:?}");
+    }
+    // And the VM is told, where an abort was not confirmed too.
+    let rig = rig(ports(), Some(FakeDriver::new()));
+    let (_, domain) = rig.domain(0);
+    let bench = Bench::new(&rig);
+    bench.plug(0, &domain, &[NVME, EDU]).expect("plugged");
+    rig.driver.fail_after(0, DriverError::Timeout(StreamId::new(EDU.into())));
+    assert_eq!(bench.unplug(0, Which::These(&[at(EDU)])), [(EDU, Condition::Dead)]);
+    assert!(bench.undone.borrow().contains(&"expose"));
+    bench.undone.borrow_mut().clear();
+    assert_eq!(bench.unplug(0, Which::All), [(NVME, Condition::Free)]);
+    assert!(!bench.undone.borrow().contains(&"expose"));
 }

@@ -2,6 +2,7 @@
 //!
 //! 1. What an entry of an IOMMU may still point at is never released: neither under an attached
 //!    device nor after a detach that the hardware did not confirm.
+//! 2. What a device may write to that no IOMMU confines is never released; the tables are.
 use palisade_hal::{Ipa, StreamId};
 use palisade_iommu::DriverError;
 use palisade_iommu::fake::Reach;
@@ -49,4 +50,17 @@ fn after_a_detach_that_was_not_confirmed_nothing_is_released() {
         assert_eq!(m.frames.footprint().free, before.free);
         assert_eq!(m.iommus.footprint().vmids_lost, 1);
     }
+}
+
+#[test]
+fn ram_that_a_device_may_still_write_to_is_not_released() {
+    let m = Machine::new();
+    let memory = m.memory();
+    memory.add_ram(RAM, 2 * MIB, &[]).unwrap();
+    memory.expose();
+    let before = m.frames.footprint();
+    assert_eq!(memory.tear_down(), TornDown::Quarantined(before.guest));
+    let after = m.frames.footprint();
+    assert_eq!((after.quarantined, after.table), (before.guest, 0));
+    assert_eq!(m.iommus.footprint().vmids, 0, "no table of it is anywhere");
 }
