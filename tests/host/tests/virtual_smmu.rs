@@ -12,7 +12,7 @@
 
 use std::path::PathBuf;
 
-use palisade_host::virtual_smmu::{self, ReplayTally, Scene, Trace, replay, scene};
+use palisade_host::virtual_smmu::{self, ReplayTally, Scene, Trace, hostile, replay, scene};
 
 fn fixture(name: &str) -> Trace {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../vectors").join(name);
@@ -84,4 +84,66 @@ fn a_reset_is_a_first_start() {
 #[test]
 fn a_device_that_goes_is_nobodys() {
     told(virtual_smmu::a_device_that_goes_is_nobodys);
+}
+
+#[test]
+fn queues_and_tables_outside_ram() {
+    told(hostile::queues_and_tables_outside_ram);
+}
+
+#[test]
+fn sizes_beyond_the_offer() {
+    told(hostile::sizes_beyond_the_offer);
+}
+
+#[test]
+fn entries_that_make_no_sense() {
+    told(hostile::entries_that_make_no_sense);
+}
+
+#[test]
+fn streams_that_are_not_its_own() {
+    told(hostile::streams_that_are_not_its_own);
+}
+
+#[test]
+fn messages_onto_its_own_tables() {
+    told(hostile::messages_onto_its_own_tables);
+}
+
+#[test]
+fn a_fault_storm_in_a_queue_of_one() {
+    told(hostile::a_fault_storm_in_a_queue_of_one);
+}
+
+#[test]
+fn registers_in_a_storm() {
+    told(hostile::registers_in_a_storm);
+}
+
+#[test]
+fn a_flood_of_entries_is_cut() {
+    told(hostile::a_flood_of_entries_is_cut);
+}
+
+#[test]
+fn two_vcpus_race_prod() {
+    told(hostile::two_vcpus_race_prod);
+}
+
+#[test]
+fn a_contained_device_stays_so() {
+    if let Err(wrong) = virtual_smmu::scene_with(2, 16, hostile::a_contained_device_stays_so) {
+        panic!("{wrong}");
+    }
+}
+
+#[test]
+fn rewritten_while_read() {
+    told(hostile::rewritten_while_read);
+}
+
+#[test]
+fn a_context_changes_under_its_entry() {
+    told(virtual_smmu::a_context_changes_under_its_entry);
 }

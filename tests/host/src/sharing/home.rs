@@ -47,12 +47,14 @@ pub struct Base {
 }
 
 impl Base {
-    /// With this many frames; everything of the machine comes from `seed`.
+    /// With this many frames; everything of the machine comes from `seed`. A device with more than
+    /// `storm` faults a second is contained.
     pub fn new(
         features: &Features,
         seed: u64,
         sabotage: Option<Sabotage>,
         frames: u64,
+        storm: u32,
     ) -> Result<Self, Wrong> {
         let arena = Arc::new(Arena::new(PhysAddr::new(0x8000_0000), frames));
         let shape = Shape {
@@ -69,7 +71,7 @@ impl Base {
             register_micros: 3000,
             cmdq_log2: 5,
             evtq_log2: 7,
-            storm_events: u32::MAX,
+            storm_events: storm,
             ..Options::default()
         };
         let clock = ModelClock::new(machine.clone());

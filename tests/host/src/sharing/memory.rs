@@ -1,6 +1,6 @@
 //! The memory of one VM: its RAM for the guest interface, its DMA view for devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use palisade_hal::{Ipa, PhysAddr};
@@ -28,19 +28,49 @@ pub struct Ram {
     frames: Arc<Frames>,
     owner: Owner,
     pages: Vec<Block>,
+    lost: Mutex<BTreeSet<u64>>,
+    /// Another vCPU's stores, each right after the hypervisor's next load of its address.
+    ambushes: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Ram {
     pub fn new(frames: &Arc<Frames>, owner: Owner, count: usize) -> Option<Self> {
         let page = |_| frames.alloc_zeroed(0, Use::Guest, owner).ok();
         let pages = (0..count).map(page).collect::<Option<Vec<_>>>()?;
-        Some(Self { frames: frames.clone(), owner, pages })
+        Some(Self {
+            frames: frames.clone(),
+            owner,
+            pages,
+            lost: Mutex::default(),
+            ambushes: Mutex::default(),
+        })
     }
 
     /// Every page with its IPA.
     pub fn pages(&self) -> impl Iterator<Item = (u64, PhysAddr)> {
         let ipa = |index: usize| TABLES + index as u64 * 0x1000;
         self.pages.iter().enumerate().map(move |(index, page)| (ipa(index), page.start()))
+    }
+
+    /// The hypervisor's next load of the word at `ipa` is followed by this store of the guest.
+    pub fn ambush(&self, ipa: u64, word: u64) {
+        self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).push((ipa, word));
+    }
+
+    /// How many have not come to their load.
+    pub fn ambushes(&self) -> usize {
+        self.ambushes.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The VM gives up the page at `ipa`, or has it back.
+    pub fn lose(&self, ipa: u64, lost: bool) {
+        let mut set = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = (ipa - TABLES) / 0x1000;
+        if lost {
+            set.insert(page)
+        } else {
+            set.remove(&page)
+        };
     }
 
     pub fn into_pages(self) -> Vec<Block> {
@@ -50,7 +80,8 @@ impl Ram {
     fn pa(&self, start: Ipa, bytes: usize) -> Result<PhysAddr, OutsideRam> {
         let offset = start.get().checked_sub(TABLES).ok_or(OutsideRam(start))?;
         let page = self.pages.get((offset / 0x1000) as usize).ok_or(OutsideRam(start))?;
-        if offset % 0x1000 + bytes as u64 > 0x1000 {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset % 0x1000 + bytes as u64 > 0x1000 || lost.contains(&(offset / 0x1000)) {
             return Err(OutsideRam(start));
         }
         page.start().checked_add(offset % 0x1000).ok_or(OutsideRam(start))
@@ -64,7 +95,12 @@ impl GuestRam for Ram {
 
     fn read(&self, start: Ipa, to: &mut [u8]) -> Result<(), OutsideRam> {
         let pa = self.pa(start, to.len())?;
-        self.frames.copy_from_guest(pa, to, self.owner).map_err(|_| OutsideRam(start))
+        self.frames.copy_from_guest(pa, to, self.owner).map_err(|_| OutsideRam(start))?;
+        let read = start.get()..start.get() + to.len() as u64;
+        let mut ambushes = self.ambushes.lock().unwrap_or_else(PoisonError::into_inner);
+        let due: Vec<_> = ambushes.extract_if(.., |(at, _)| read.contains(at)).collect();
+        drop(ambushes);
+        due.iter().try_for_each(|(at, word)| self.write(Ipa::new(*at), &word.to_le_bytes()))
     }
 
     fn write(&self, start: Ipa, from: &[u8]) -> Result<(), OutsideRam> {

@@ -70,7 +70,7 @@ impl World {
     fn new(sharing: &Sharing) -> Result<Self, Wrong> {
         let mut rng = Rng::new(sharing.seed);
         let (seed, sabotage) = (rng.next_u64(), sharing.sabotage.clone());
-        let base = Base::new(&sharing.features, seed, sabotage, FRAMES)?;
+        let base = Base::new(&sharing.features, seed, sabotage, FRAMES, u32::MAX)?;
         let machine = base.machine.clone();
         let truth = Truth::default();
         let mut guests = Vec::new();

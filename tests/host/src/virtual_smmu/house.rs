@@ -58,10 +58,11 @@ pub fn features(seed: u64) -> Features {
 }
 
 impl House {
-    /// With `vms` VMs, each of whose SMMUs is off.
-    pub fn new(features: &Features, seed: u64, vms: u32) -> Result<Self, Wrong> {
+    /// With `vms` VMs, each of whose SMMUs is off; a device with more than `storm` faults a second
+    /// is contained.
+    pub fn new(features: &Features, seed: u64, vms: u32, storm: u32) -> Result<Self, Wrong> {
         let mut rng = Rng::new(seed);
-        let base = Base::new(features, rng.next_u64(), None, FRAMES)?;
+        let base = Base::new(features, rng.next_u64(), None, FRAMES, storm)?;
         let truth = Truth::default();
         let mut tenants = Vec::new();
         let machine = base.machine.clone();

@@ -157,6 +157,17 @@ impl Kernel {
         }
     }
 
+    /// One store of a 32-bit register and no more: nothing is gone on with.
+    pub fn device_store(&self, offset: u64, value: u64) {
+        Self::raw(&self.device, offset, value);
+    }
+
+    /// The same from any thread.
+    pub fn raw(device: &SmmuDevice, offset: u64, value: u64) {
+        barrier::dsb_sy();
+        device.write(Access { vcpu: 0, offset, width: Width::Bits32 }, value);
+    }
+
     /// Stores a 32-bit register.
     pub fn write(&self, offset: u64, value: u32) {
         self.store(offset, Width::Bits32, u64::from(value));

@@ -4,6 +4,7 @@
 //! [`Kernel`](kernel::Kernel) drives one by registers, tables and queues as the manual has them.
 //! What devices get is held against [`Truth`](crate::sharing::truth::Truth).
 
+pub mod hostile;
 mod house;
 mod kernel;
 mod replay;
@@ -12,7 +13,7 @@ mod trace;
 
 pub use replay::{ReplayTally, replay};
 pub use scenes::{
-    Scene, a_device_that_goes_is_nobodys, a_reset_is_a_first_start, gbpa_decides_while_it_is_off,
-    scene,
+    Scene, a_context_changes_under_its_entry, a_device_that_goes_is_nobodys,
+    a_reset_is_a_first_start, gbpa_decides_while_it_is_off, scene, scene_with,
 };
 pub use trace::{Step, Trace};

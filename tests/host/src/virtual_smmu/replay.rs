@@ -71,7 +71,7 @@ struct Replay {
 /// # Errors
 /// What went wrong, in words, with the step.
 pub fn replay(trace: &Trace, seed: u64, messages: bool) -> Result<ReplayTally, String> {
-    let house = House::new(&features(seed), seed, 2)?;
+    let house = House::new(&features(seed), seed, 2, u32::MAX)?;
     let dma = house.base.frames.footprint().dma;
     let machine = house.base.machine.clone();
     let mut replay = Replay {

@@ -27,6 +27,8 @@ pub enum End {
 pub struct Scene {
     pub(super) house: House,
     dma: u64,
+    /// Whose guest acts.
+    vm: usize,
 }
 
 /// Runs a story for a few seeds.
@@ -34,12 +36,24 @@ pub struct Scene {
 /// # Errors
 /// What went wrong, in words, with the seed.
 pub fn scene(seeds: u64, story: impl Fn(&mut Scene) -> Result<(), String>) -> Result<(), String> {
+    scene_with(seeds, u32::MAX, story)
+}
+
+/// The same; a device with more than `storm` faults a second is contained.
+///
+/// # Errors
+/// As [`scene`].
+pub fn scene_with(
+    seeds: u64,
+    storm: u32,
+    story: impl Fn(&mut Scene) -> Result<(), String>,
+) -> Result<(), String> {
     for seed in 1..=seeds {
         let told = || -> Result<(), String> {
-            let house = House::new(&features(seed), seed, 2)?;
+            let house = House::new(&features(seed), seed, 2, storm)?;
             let dma = house.base.frames.footprint().dma;
             let machine = house.base.machine.clone();
-            let mut scene = Scene { house, dma };
+            let mut scene = Scene { house, dma, vm: 0 };
             machine.run(|| story(&mut scene))?;
             scene.house.verdict()?;
             scene.house.end(scene.dma)
@@ -51,7 +65,19 @@ pub fn scene(seeds: u64, story: impl Fn(&mut Scene) -> Result<(), String>) -> Re
 
 impl Scene {
     pub(super) fn tenant(&mut self) -> &mut Tenant {
-        &mut self.house.tenants[0]
+        &mut self.house.tenants[self.vm]
+    }
+
+    fn process(&self, space: usize) -> u32 {
+        (self.vm * 100 + space) as u32
+    }
+
+    /// Another VM's guest acts for a while.
+    pub fn other<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
+        self.vm = 1 - self.vm;
+        let result = act(self);
+        self.vm = 1 - self.vm;
+        result
     }
 
     /// The guest's driver.
@@ -61,11 +87,11 @@ impl Scene {
 
     /// The virtual StreamID of a device.
     pub fn number(&self, device: usize) -> u32 {
-        self.house.tenants[0].devices[device].number
+        self.house.tenants[self.vm].devices[device].number
     }
 
     pub(super) fn streams(&self, device: usize) -> Vec<u32> {
-        self.house.tenants[0].devices[device].streams.clone()
+        self.house.tenants[self.vm].devices[device].streams.clone()
     }
 
     /// What every device may do from the next command on: `to`, or still what it did.
@@ -78,9 +104,27 @@ impl Scene {
 
     /// Everything up and every entry an abort.
     pub fn up(&mut self) -> Result<(), Wrong> {
+        self.all(Bound::Closed, |kernel| {
+            kernel.write(kernel::GBPA, 1 << 31 | 1 << 20);
+            kernel.write(kernel::CR0, 0);
+        });
         self.kernel().clear_table()?;
         self.kernel().bring_up()?;
         self.all(Bound::Closed, |kernel| kernel.write(kernel::CR0, 0xd));
+        Ok(())
+    }
+
+    /// CR0.SMMUEN comes, over a table in which nothing translates.
+    pub fn on_aborting(&mut self) {
+        self.all(Bound::Closed, |kernel| kernel.write(kernel::CR0, 0xd));
+    }
+
+    /// Lets what is on its way arrive; the guest takes nothing out.
+    pub fn arrive(&mut self) -> Result<(), Wrong> {
+        for _ in 0..64 {
+            self.house.live();
+            self.house.take_events(&mut |_, _| {})?;
+        }
         Ok(())
     }
 
@@ -108,11 +152,11 @@ impl Scene {
     pub fn attach(&mut self, device: usize, space: usize, asid: u64) -> Result<(), Wrong> {
         let at = kernel::CONTEXTS + space as u64 * 64;
         let number = self.number(device);
-        self.house.truth.lock().spaces.insert(space as u32, BTreeMap::new());
+        self.house.truth.lock().spaces.insert(self.process(space), BTreeMap::new());
         self.kernel().clear_space(space)?;
         self.kernel().put(at, &Kernel::context(space, asid))?;
         self.kernel().put(Kernel::entry(number), &Kernel::stage1(at, 0))?;
-        self.becomes(device, Bound::Process(space as u32), &[kernel::cfgi_ste(number)])
+        self.becomes(device, Bound::Process(self.process(space)), &[kernel::cfgi_ste(number)])
     }
 
     /// An entry of the guest's own making, told of; the device does `to` then.
@@ -140,12 +184,12 @@ impl Scene {
         commands: &[Command],
     ) -> Result<(), Wrong> {
         let truth = self.house.truth.clone();
-        if let Some(pages) = truth.lock().spaces.get_mut(&(space as u32)) {
+        if let Some(pages) = truth.lock().spaces.get_mut(&self.process(space)) {
             pages.entry(page).or_insert_with(|| [Target::Nowhere].into()).insert(to);
         }
         self.kernel().map(space, page, to)?;
         let sent = if commands.is_empty() { Ok(()) } else { self.kernel().send(commands) };
-        if let Some(pages) = truth.lock().spaces.get_mut(&(space as u32)) {
+        if let Some(pages) = truth.lock().spaces.get_mut(&self.process(space)) {
             pages.insert(page, [to].into());
         }
         sent
@@ -180,20 +224,17 @@ impl Scene {
 
     /// Lets what is on its way arrive; what the guest finds in its queue.
     pub fn settle(&mut self) -> Result<Vec<kernel::Seen>, Wrong> {
-        for _ in 0..64 {
-            self.house.live();
-            self.house.take_events(&mut |_, _| {})?;
-        }
+        self.arrive()?;
         self.kernel().events()
     }
 }
 
-fn must(what: bool, why: &str) -> Result<(), Wrong> {
+pub(super) fn must(what: bool, why: &str) -> Result<(), Wrong> {
     if what { Ok(()) } else { Err(why.to_owned()) }
 }
 
 /// What a device behind stage 2 alone may name.
-const PLAIN: u64 = DATA + 0x3000;
+pub(super) const PLAIN: u64 = DATA + 0x3000;
 
 /// While SMMUEN is 0 GBPA decides, at once and both ways; while it is 1, never.
 pub fn gbpa_decides_while_it_is_off(scene: &mut Scene) -> Result<(), Wrong> {
@@ -292,4 +333,38 @@ pub fn a_device_that_goes_is_nobodys(scene: &mut Scene) -> Result<(), Wrong> {
 fn base_release(scene: &Scene, group: &palisade_iommu::Group) -> Result<(), Wrong> {
     let released = scene.house.base.iommus.release(group, palisade_iommu::Idle::Reset);
     released.map_err(|error| error.to_string())
+}
+
+/// A context changes under an entry that is in force: every stream of the group has the new one
+/// after CFGI_CD, or CFGI_CD_ALL, and what the old one had cached is its own ASID's.
+pub fn a_context_changes_under_its_entry(scene: &mut Scene) -> Result<(), Wrong> {
+    scene.up()?;
+    // The last device has an alias.
+    scene.attach(3, 0, 5)?;
+    scene.maps(0, PAGES[0], Target::Page(0, 3), &[])?;
+    let number = scene.number(3);
+    for turn in 0..8u32 {
+        must(scene.touch(3, PAGES[0])? == End::Reached, "mapped, and not reached")?;
+        let space = 1 + turn as usize % 2;
+        let (process, asid) = (scene.process(space), 6 + u64::from(turn));
+        let truth = scene.house.truth.clone();
+        scene.settle()?;
+        scene.entry(3, &[1, 0], Bound::Closed)?;
+        scene.kernel().clear_space(space)?;
+        truth.lock().spaces.insert(process, BTreeMap::new());
+        scene.maps(space, PAGES[0], Target::Page(0, 4 + turn), &[])?;
+        // In force again by the context before, which is then replaced.
+        let before = (turn as usize + 1) % 2 + 1;
+        let before = if turn == 0 { 0 } else { before };
+        let right = Kernel::stage1(kernel::CONTEXTS, 0);
+        scene.entry(3, &right, Bound::Process(scene.process(before)))?;
+        must(scene.touch(3, PAGES[0])? == End::Reached, "its own context is lost")?;
+        let streams = scene.streams(3);
+        truth.widen(&streams, 0, &[Bound::Process(process), Bound::Closed, Bound::Never]);
+        scene.kernel().put(kernel::CONTEXTS, &Kernel::context(space, asid))?;
+        let command =
+            if turn % 4 < 2 { kernel::cfgi_cd(number, 0) } else { kernel::cfgi_cd_all(number) };
+        scene.becomes(3, Bound::Process(process), &[command])?;
+    }
+    must(scene.touch(3, PAGES[0])? == End::Reached, "mapped, and not reached")
 }
