@@ -13,6 +13,7 @@ mod rows;
 mod run;
 mod tables;
 mod tally;
+mod uefi;
 mod witnesses;
 mod words;
 

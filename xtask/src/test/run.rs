@@ -16,7 +16,7 @@ use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
 use crate::test::{
-    boards, boards_alike, host, invalidation, kernels, long, mutants, on_target, planted,
+    boards, boards_alike, host, invalidation, kernels, long, mutants, on_target, planted, uefi,
     witnesses, words,
 };
 use crate::workspace::Workspace;
@@ -69,6 +69,7 @@ fn qemu(workspace: &Workspace, only: &str, long: bool) -> Result<Tally> {
     tally += on_target::run(workspace, &qemu.path, only)?;
     tally += invalidation::run(workspace, &qemu.path, only)?;
     tally += words::run(workspace, &qemu.path, only)?;
+    tally += uefi::run(workspace, &qemu.path, only)?;
     tally += kernels::run(workspace, only)?;
     if long {
         tally += kernels::firmware(only)?;
