@@ -98,24 +98,28 @@ pub fn run(workspace: &Workspace, qemu: &Path, only: &str) -> Result<Tally> {
             guest.wait_for(&["palisade: cannot start: ", case.words, BACK])
         });
     }
-    // An Image that says it belongs at the start of RAM, where the firmware keeps its tree.
+    // An Image that reaches into what the firmware has at the end of little RAM.
     one("uefi-occupied", &|| {
-        let mut guest = Guest::start(workspace, qemu, "virtualization=on", 0, |_| Ok(()))?;
-        guest.wait_for(&["no room for the hypervisor at 0x40000000", BACK])
+        let mut guest = Guest::start(workspace, qemu, "virtualization=on", LARGE, |_| Ok(()))?;
+        guest.wait_for(&["no room for the hypervisor at 0x44000000", BACK])
     });
     one("uefi-quiet", &|| quiet(workspace, qemu));
     Ok(tally)
 }
 
-/// text_offset of the Image that stands in for the hypervisor, and where it comes to lie.
-const SPINS: u64 = 0x20_0000;
+/// An Image that stands in for the hypervisor: text_offset, image_size, and the machine's memory.
+type Image = (u64, u64, &'static str);
+
+/// As the hypervisor is, and where it comes to lie.
+const SPINS: Image = (0x20_0000, 0x1_0000, "1G");
+const LARGE: Image = (0x400_0000, 0x3f0_0000, "128M");
 const BASE: u64 = 0x4020_0000;
 
 /// An arm64 Image whose first instruction is a branch to itself.
-fn spinning(offset: u64) -> Vec<u8> {
+fn spinning((offset, size, _): Image) -> Vec<u8> {
     let mut image = vec![0; 4096];
     let words =
-        [(0, 0x1400_0000), (8, offset), (16, 0x1_0000), (24, 2), (56, u64::from(0x644d_5241u32))];
+        [(0, 0x1400_0000), (8, offset), (16, size), (24, 2), (56, u64::from(0x644d_5241u32))];
     for (at, word) in words {
         if let Some(bytes) = image.get_mut(at..at + 8) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -136,14 +140,14 @@ impl Guest {
         workspace: &Workspace,
         qemu: &Path,
         machine: &str,
-        offset: u64,
+        image: Image,
         change: fn(&Path) -> Result<()>,
     ) -> Result<Self> {
         let folder = workspace.scratch()?.join(format!("uefi-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         let (kernel, bundle) = (folder.join("kernel"), folder.join("bundle"));
-        fs::write(&kernel, spinning(offset))?;
+        fs::write(&kernel, spinning(image))?;
         fs::write(&bundle, "no bundle is looked at here")?;
         let disk = folder.join("disk");
         fs::File::create(&disk)?.set_len(4 << 20)?;
@@ -153,7 +157,7 @@ impl Guest {
         change(&place.join("palisade"))?;
         let mut hardware = Hardware::default();
         let machine = format!("virt,gic-version=3,iommu=smmuv3,{machine}");
-        let words = ["-M", &machine, "-cpu", "cortex-a72", "-m", "1G"];
+        let words = ["-M", &machine, "-cpu", "cortex-a72", "-m", image.2];
         hardware.arguments.extend(words.map(Into::into));
         let firmware = debian::firmware("edk2")?.context("Debian has no such firmware")?;
         // Off a PCI disk, so that a device masters the bus while the firmware runs.
