@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::{Board, ImageOptions};
-use crate::debian;
+use crate::cli::{Board, ImageOptions, Medium};
 use crate::image::hypervisor;
 use crate::workspace::Workspace;
+use crate::{debian, esp};
 
 /// Names in the directory.
 const KERNEL: &str = "kernel8.img";
@@ -118,8 +118,8 @@ fn check_tree(path: &Path) -> Result<()> {
 
 /// `cargo xtask image`: a bootable directory.
 pub fn command(options: &ImageOptions) -> Result<ExitCode> {
-    if options.board != Board::Rpi4 {
-        bail!("image --board {}: only rpi4 boots from a card", options.board.name());
+    if options.board == Medium::Uefi {
+        return esp::command(options);
     }
     crate::setup::target()?;
     let workspace = Workspace::open()?;

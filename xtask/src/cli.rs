@@ -26,7 +26,7 @@ pub enum Command {
     Vectors(VectorsOptions),
     /// Pack VMs into a bundle
     Bundle(BundleOptions),
-    /// Write a bootable directory for an SD card
+    /// Write a bootable directory for an SD card or a UEFI volume
     Image(ImageOptions),
     /// Read every device tree of a folder, or of Debian's kernels, and count what is refused
     Boards(BoardsOptions),
@@ -190,12 +190,21 @@ pub struct BundleOptions {
     pub output: PathBuf,
 }
 
+/// What `image` writes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Medium {
+    /// A Raspberry Pi 4's SD card
+    Rpi4,
+    /// The volume that a machine with UEFI boots from
+    Uefi,
+}
+
 /// Options of `image`.
 #[derive(Args, Clone, Debug)]
 pub struct ImageOptions {
     /// The board
     #[arg(long, value_enum)]
-    pub board: Board,
+    pub board: Medium,
     /// The bundle to boot
     #[arg(long, value_name = "FILE")]
     pub bundle: PathBuf,

@@ -13,9 +13,8 @@ use palisade_model_against_qemu::qtest::Qtest;
 
 use crate::guard;
 use crate::progress;
-use crate::test::run::announce;
 use crate::test::tables::Files;
-use crate::test::tally::Tally;
+use crate::test::tally::{Tally, announce};
 
 #[path = "../../../platform/acpi/tests/common/alike.rs"]
 mod alike;

@@ -15,6 +15,7 @@ use crate::image::{hypervisor, hypervisor_elf};
 use crate::run::prepare;
 use crate::test::rows::{LONG_ROWS, ROWS, Row, Verdict};
 use crate::test::tally::Tally;
+pub(super) use crate::test::tally::announce;
 use crate::test::{
     boards, boards_alike, host, invalidation, kernels, long, mutants, on_target, planted, uefi,
     witnesses, words,
@@ -114,13 +115,6 @@ fn scenarios(
         tally += Tally::one(passed);
     }
     Ok(tally)
-}
-
-/// The line about one test.
-pub(super) fn announce(name: &str, passed: bool, start: Instant) {
-    let paint = Paint::stdout();
-    let word = if passed { paint.good("ok") } else { paint.bad("FAILED") };
-    say(&format!("test qemu::{name} ... {word} ({:.1} s)", start.elapsed().as_secs_f32()));
 }
 
 /// The hypervisor in its two shapes.

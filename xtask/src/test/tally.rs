@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Instant;
+
+use palisade_e2e::console::{Paint, say};
 
 /// The sum of a test run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,13 @@ impl fmt::Display for Tally {
         let Self { passed, failed, skipped } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
+}
+
+/// The line about one test.
+pub(super) fn announce(name: &str, passed: bool, start: Instant) {
+    let paint = Paint::stdout();
+    let word = if passed { paint.good("ok") } else { paint.bad("FAILED") };
+    say(&format!("test qemu::{name} ... {word} ({:.1} s)", start.elapsed().as_secs_f32()));
 }
 
 #[cfg(test)]

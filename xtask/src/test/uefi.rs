@@ -17,8 +17,7 @@ use serde_json::json;
 
 use crate::esp::Volume;
 use crate::run::Hardware;
-use crate::test::run::announce;
-use crate::test::tally::Tally;
+use crate::test::tally::{Tally, announce};
 use crate::workspace::Workspace;
 use crate::{debian, guard};
 
