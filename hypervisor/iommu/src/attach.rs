@@ -67,7 +67,7 @@ impl Iommus {
         self.fits(instance, domain, device)?;
         let ats: &[_] = if policy.ats { &state.streams } else { &[] };
         // What its last owner did is not the next one's.
-        state.streams.iter().for_each(|&stream| instance.driver().renew_budget(stream));
+        instance.driver().renew_budget(&state.streams);
         domain.enter(instance, ats)?;
         // Routed before the first transaction can fault, so that none is charged to nobody.
         self.route(instance, &state, domain.owner());

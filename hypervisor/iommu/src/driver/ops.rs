@@ -181,13 +181,14 @@ pub trait IommuDriver: Send + Sync {
     fn set_device_tlb(&self, stream: StreamId, on: bool) -> Result<(), DriverError>;
 
     /// Hands at most `budget` event records to `sink`, which must neither block nor call back.
-    /// Streams that went over their budgets of events are named in the answer; the driver may set
-    /// them to abort at once, the caller does so with the rest of their groups. Records that the
-    /// hardware lost count against whoever fills the queue.
+    /// Streams whose groups went over their budgets of events are named in the answer: the caller
+    /// sets them to abort, with the rest of their groups. Records that the hardware lost count
+    /// against whoever fills the queue.
     fn drain_events(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained;
 
-    /// Begins the budget of events of `stream` afresh: it has a new owner. Nothing else does.
-    fn renew_budget(&self, stream: StreamId);
+    /// Begins a budget of events afresh that `streams`, those of one group, have together: it has a
+    /// new owner. Nothing else does.
+    fn renew_budget(&self, streams: &[StreamId]);
 
     /// The instance answered everything so far; `false` once it counts as dead.
     fn is_alive(&self) -> bool;

@@ -70,6 +70,8 @@ pub(super) struct Inner {
     /// Events of one stream that are no storm yet.
     pub(super) event_budget: u32,
     pub(super) counts: BTreeMap<u32, u32>,
+    /// Streams that share the budget of another.
+    pub(super) accounts: BTreeMap<u32, u32>,
     /// Streams whose devices were said to have their ATS off.
     pub(super) without_ats: BTreeSet<u32>,
     /// The devices use every context at once.

@@ -318,7 +318,9 @@ impl IommuDriver for FakeDriver {
         {
             records += 1;
             let limit = inner.event_budget;
-            let count = inner.counts.entry(record.stream.get()).or_default();
+            let stream = record.stream.get();
+            let account = inner.accounts.get(&stream).copied().unwrap_or(stream);
+            let count = inner.counts.entry(account).or_default();
             *count += 1;
             if *count <= limit {
                 sink(&record);
@@ -330,8 +332,13 @@ impl IommuDriver for FakeDriver {
         Drained { records, overflowed: false, more: !inner.events.is_empty(), storms }
     }
 
-    fn renew_budget(&self, stream: StreamId) {
-        self.inner.lock().counts.remove(&stream.get());
+    fn renew_budget(&self, streams: &[StreamId]) {
+        let mut inner = self.inner.lock();
+        let Some(first) = streams.first() else { return };
+        for stream in streams {
+            inner.counts.remove(&stream.get());
+            inner.accounts.insert(stream.get(), first.get());
+        }
     }
 
     fn is_alive(&self) -> bool {

@@ -113,6 +113,27 @@ fn the_operator_ends_it_after_nobody_has_it() {
     assert_eq!((group.condition(), reach(&house)[1]), (Condition::Contained, Reach::Aborted));
 }
 
+/// A group has one budget, however many streams it spreads its faults over; its neighbour another.
+#[test]
+fn the_streams_of_a_group_share_its_budget() {
+    let house = House::new();
+    let domain = house.domain();
+    let (group, other) = (house.assign(2, &domain), house.assign(1, &domain));
+    house.driver.set_event_budget(BUDGET);
+    for n in 0..=BUDGET {
+        house.driver.push_event(record(STREAMS[n as usize % STREAMS.len()], n.into()));
+        house.driver.push_event(record(0x10, n.into()));
+        if n < BUDGET {
+            house.iommus.drain(group.instance(), 64);
+            assert_eq!(group.condition(), Condition::Assigned);
+        }
+    }
+    // The neighbour's last one is not over its own.
+    house.iommus.drain(group.instance(), 1);
+    assert_eq!(group.condition(), Condition::Contained);
+    assert_eq!((other.condition(), reach(&house)), (Condition::Assigned, [Reach::Aborted; 3]));
+}
+
 /// What its owner does with its entries gives it no new budget.
 #[test]
 fn a_change_of_its_entry_does_not_renew_its_budget() {

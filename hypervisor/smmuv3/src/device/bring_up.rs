@@ -334,13 +334,7 @@ impl Parts {
             ),
             inputs: Mutex::new(
                 Rank::SmmuEvents,
-                Inputs {
-                    events: self.events,
-                    requests: self.requests,
-                    storm,
-                    overflowed: false,
-                    pending: ArrayVec::new(),
-                },
+                Inputs { events: self.events, requests: self.requests, storm, overflowed: false },
             ),
             dead: AtomicBool::new(false),
             logged: AtomicU32::new(0),

@@ -373,8 +373,8 @@ impl<E: Env + Send + Sync> IommuDriver for Smmu<E> {
         drained
     }
 
-    fn renew_budget(&self, stream: StreamId) {
-        self.inputs.lock().storm.forget(stream);
+    fn renew_budget(&self, streams: &[StreamId]) {
+        self.inputs.lock().storm.renew(streams);
     }
 
     fn is_alive(&self) -> bool {

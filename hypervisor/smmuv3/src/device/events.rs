@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 use palisade_hal::{Env, StreamId, SubstreamId};
-use palisade_iommu::{Drained, FaultRecord, StreamState};
+use palisade_iommu::{Drained, FaultRecord};
 
 use crate::command;
 use crate::device::batch::{Batch, Phase};
@@ -22,7 +22,7 @@ impl<E: Env> Smmu<E> {
     /// See [`palisade_iommu::IommuDriver::drain_events`].
     pub(crate) fn drain_all(&self, sink: &mut dyn FnMut(&FaultRecord), budget: usize) -> Drained {
         let mut inputs = self.inputs.lock();
-        let Inputs { events, storm, pending, overflowed, .. } = &mut *inputs;
+        let Inputs { events, storm, overflowed, .. } = &mut *inputs;
         let now = self.env.now();
         let mut storms = ArrayVec::new();
         let drain = events.drain(&self.mmio, budget, |words| {
@@ -33,8 +33,7 @@ impl<E: Env> Smmu<E> {
                     sink(&fault);
                     // Where a list is full the stream is over its budget still: forgetting it
                     // makes its next records put it here again.
-                    let named = storms.try_push(fault.stream);
-                    if named.is_err() || pending.try_push(fault.stream).is_err() {
+                    if storms.try_push(fault.stream).is_err() {
                         storm.forget(fault.stream);
                     }
                 }
@@ -45,37 +44,16 @@ impl<E: Env> Smmu<E> {
         *overflowed |= drain.overflowed;
         if *overflowed && !drain.more {
             *overflowed = false;
-            if let Some(stream) = storm.overflow(now, events.entries()) {
-                let named = storms.try_push(stream);
-                if named.is_err() || pending.try_push(stream).is_err() {
-                    storm.forget(stream);
-                }
+            if let Some(stream) = storm.overflow(now, events.entries())
+                && storms.try_push(stream).is_err()
+            {
+                storm.forget(stream);
             }
         }
         drop(inputs);
         let lost = self.check_global_errors();
-        self.contain_pending();
         let (records, overflowed, more) = (drain.entries, drain.overflowed || lost, drain.more);
         Drained { records, overflowed, more, storms }
-    }
-
-    /// Sets the streams that went over their event budget to abort, each with one message. Does
-    /// not wait for a configuration change under way: the next call does it then.
-    fn contain_pending(&self) {
-        if self.inputs.lock().pending.is_empty() {
-            return;
-        }
-        let Some(mut streams) = self.streams.try_lock() else { return };
-        while let Some(stream) = { self.inputs.lock().pending.pop() } {
-            if self.read_state(&streams, stream) == StreamState::Abort {
-                continue;
-            }
-            let name = self.name();
-            log::warn!("{name}: stream {stream}: too many faults, it is set to abort");
-            if let Err(error) = self.abort_stream(&mut streams, stream) {
-                log::error!("{name}: stream {stream}: containing it failed: {error}");
-            }
-        }
     }
 
     /// Responds to page requests: nothing is paged, so each group is refused at its last request.

@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use arrayvec::ArrayVec;
 use palisade_hal::lock::Mutex;
 use palisade_hal::mmio::Mmio;
 use palisade_hal::{Env, StreamId};
@@ -22,9 +21,6 @@ use crate::spec::Cmd;
 use crate::table::context::ContextTable;
 use crate::table::sparse::Small;
 use crate::table::stream::StreamTable;
-
-/// Streams that wait to be contained at a time.
-pub(crate) const PENDING_MAX: usize = 16;
 
 /// What the operator of the SMMU chooses.
 #[derive(Clone, Copy, Debug)]
@@ -140,13 +136,11 @@ pub(crate) struct Inputs {
     pub storm: Storm,
     /// Records were lost, and who filled the queue is not known yet.
     pub overflowed: bool,
-    pub pending: ArrayVec<StreamId, PENDING_MAX>,
 }
 
 /// An SMMUv3 that is enabled, with every stream aborting until it is attached.
 ///
-/// Lock order: configuration → command queue. The event lock is taken alone, or last before the
-/// configuration lock is *tried*: an interrupt never waits for it. Callers run with interrupts
+/// Lock order: configuration → command queue. The event lock is taken alone. Callers run with interrupts
 /// masked, or hold none of these locks when an interrupt comes.
 pub struct Smmu<E: Env> {
     pub(crate) mmio: Mmio,

@@ -1,7 +1,10 @@
-//! Event storms: a device over its budget of events is set to abort, once, with one message.
+//! Event storms: a group of devices over its budget of events is named, once, for the IOMMU core to
+//! contain.
 //!
 //! What is counted is what the SMMU could write. It drops records when the queue is full, so a
 //! queue that overflowed counts as a budget exceeded too: by whoever filled it.
+
+use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use palisade_hal::StreamId;
@@ -14,7 +17,7 @@ const STREAMS_WATCHED: usize = 16;
 pub(crate) enum Verdict {
     /// Deliver it.
     Deliver,
-    /// Deliver it, and set the stream to abort: it just went over its budget.
+    /// Deliver it, and name the stream: it just went over its budget.
     Contain,
     /// Drop it: the stream is being contained.
     Drop,
@@ -27,8 +30,10 @@ struct Watch {
     contained: bool,
 }
 
-/// Counts the records of each stream in windows of time.
+/// Counts the records of each group in windows of time, under its first stream.
 pub(crate) struct Storm {
+    /// Streams that are not the first of their groups, in order, each with that one.
+    shares: Vec<(StreamId, StreamId)>,
     watches: ArrayVec<Watch, STREAMS_WATCHED>,
     budget: u32,
     window: u64,
@@ -36,15 +41,15 @@ pub(crate) struct Storm {
 }
 
 impl Storm {
-    /// At most `budget` records of a stream per `window` ticks.
+    /// At most `budget` records of a group per `window` ticks.
     pub fn new(budget: u32, window: u64) -> Self {
-        Self { watches: ArrayVec::new(), budget, window, dropped: 0 }
+        Self { shares: Vec::new(), watches: ArrayVec::new(), budget, window, dropped: 0 }
     }
 
     /// Counts one record of `stream` at time `now`.
     pub fn record(&mut self, stream: StreamId, now: u64) -> Verdict {
         let (budget, window) = (self.budget, self.window);
-        let watch = self.watch(stream, now);
+        let watch = self.watch(self.account(stream), now);
         if now.saturating_sub(watch.since) > window {
             watch.since = now;
             watch.records = 0;
@@ -79,9 +84,28 @@ impl Storm {
         Some(loudest.stream)
     }
 
-    /// Starts afresh for `stream`: it has a new owner.
+    /// What `stream` did is forgotten, so that its next records count anew.
     pub fn forget(&mut self, stream: StreamId) {
-        self.watches.retain(|watch| watch.stream != stream);
+        let account = self.account(stream);
+        self.watches.retain(|watch| watch.stream != account);
+    }
+
+    /// Starts afresh for the streams of a group, which have one budget: it has a new owner. Without
+    /// memory each of them has one of its own.
+    pub fn renew(&mut self, streams: &[StreamId]) {
+        streams.iter().for_each(|&stream| self.forget(stream));
+        self.shares.retain(|(stream, _)| !streams.contains(stream));
+        let Some((&first, rest)) = streams.split_first() else { return };
+        if self.shares.try_reserve(rest.len()).is_ok() {
+            self.shares.extend(rest.iter().map(|&stream| (stream, first)));
+            self.shares.sort_unstable_by_key(|(stream, _)| *stream);
+        }
+    }
+
+    /// Under which stream this one's records count.
+    fn account(&self, stream: StreamId) -> StreamId {
+        let found = self.shares.binary_search_by_key(&stream, |(stream, _)| *stream);
+        found.ok().and_then(|at| self.shares.get(at)).map_or(stream, |(_, first)| *first)
     }
 
     /// Records dropped so far.
@@ -123,6 +147,28 @@ mod tests {
         assert_eq!(storm.record(StreamId::new(2), 5), Deliver);
         storm.forget(noisy);
         assert_eq!(storm.record(noisy, 6), Deliver);
+    }
+
+    /// However many streams it has, a group has one budget.
+    #[test]
+    fn the_streams_of_a_group_have_one_budget() {
+        let mut storm = Storm::new(4, 100);
+        let group = [7, 3, 9].map(StreamId::new);
+        storm.renew(&group);
+        let mut next = |number: u32| storm.record(StreamId::new(number), 5);
+        use Verdict::{Contain, Deliver, Drop};
+        assert_eq!(
+            [7, 3, 9, 3, 9, 7, 3].map(&mut next),
+            [Deliver, Deliver, Deliver, Deliver, Contain, Drop, Drop]
+        );
+        assert_eq!(next(8), Deliver, "another group's");
+        storm.renew(&group);
+        assert_eq!(storm.record(StreamId::new(9), 6), Deliver, "its next owner's");
+        // One of them alone, in another group now.
+        storm.renew(&[StreamId::new(9)]);
+        for _ in 0..4 {
+            assert_eq!(storm.record(StreamId::new(9), 6), Deliver);
+        }
     }
 
     #[test]
