@@ -14,6 +14,9 @@ pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// The target of palisade.efi.
 pub const UEFI: &str = "aarch64-unknown-uefi";
 
+/// The target of programs in Linux guests.
+pub const MUSL: &str = "aarch64-unknown-linux-musl";
+
 /// What `cargo metadata` says, as far as it is used.
 #[derive(Debug, Deserialize)]
 pub struct Metadata {

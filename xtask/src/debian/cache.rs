@@ -56,7 +56,7 @@ pub fn files_of(release: &str) -> Result<Files> {
         let name = modules.file_name()?.to_str()?.to_owned();
         let places = [modules.join("vmlinuz"), folder.join(format!("boot/vmlinuz-{name}"))];
         let kernel = places.into_iter().find(|place| place.is_file())?;
-        Some(Files { kernel, modules, ..usual.clone() })
+        has_modules(&modules).then(|| Files { kernel, modules: modules.clone(), ..usual.clone() })
     };
     if let Some(files) = found() {
         return Ok(files);
@@ -128,6 +128,11 @@ fn folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Whether a folder holds the modules that are wanted today: an older cache may lack some.
+fn has_modules(folder: &Path) -> bool {
+    folder.join("kernel/drivers/vfio").is_dir()
+}
+
 /// The last one in a folder whose name starts so.
 fn one(folder: &Path, start: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
@@ -148,8 +153,10 @@ fn find(folder: &Path) -> Option<Files> {
             .join(format!("usr/lib/linux-image-{release}"))
             .join("broadcom/bcm2711-rpi-4-b.dtb"),
     };
-    // What an older cache lacks.
     let newest = files.modules.join("kernel/drivers/net/ethernet/intel/e1000/e1000.ko");
-    let whole = newest.is_file() && files.busybox.is_file() && files.rpi4_tree.is_file();
+    let whole = newest.is_file()
+        && has_modules(&files.modules)
+        && files.busybox.is_file()
+        && files.rpi4_tree.is_file();
     whole.then_some(files)
 }

@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::Files;
-use crate::workspace::Workspace;
+use crate::workspace::{MUSL, Workspace};
 
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -31,6 +31,9 @@ pub fn initramfs(workspace: &Workspace, files: &Files) -> Result<PathBuf> {
     archive.add("init", PROGRAM, &read(&sources.join("init"))?)?;
     archive.add("bin/busybox", PROGRAM, &read(&files.busybox)?)?;
     archive.add("bin/sh", LINK, b"busybox")?;
+    crate::setup::musl()?;
+    let vfio = workspace.build_for(MUSL, "palisade-user", "vfio", &[])?;
+    archive.add("bin/vfio", PROGRAM, &read(&vfio)?)?;
     let mut order = String::new();
     for name in list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let path = files.modules.join(name);

@@ -27,6 +27,8 @@ const WANTED: &[&str] = &[
     "*/kernel/net/core/*",
     "*/kernel/drivers/block/*",
     "*/kernel/drivers/nvme/*",
+    "*/kernel/drivers/vfio/*",
+    "*/kernel/virt/lib/*",
     "*/kernel/drivers/virtio/*",
     "*/kernel/drivers/ptp/*",
     "*/kernel/drivers/net/net_failover.ko",

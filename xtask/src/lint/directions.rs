@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu-virt", &["board", "boot", "core", "fdt", "hal"]),
     ("rpi4", &["board", "boot", "core", "fdt", "hal"]),
     ("payloads", &["abi"]),
+    ("user", &[]),
     ("on-target", &["boot", "hal", "iommu", "mem", "pgtable", "smmuv3"]),
     ("smmu-model", &[]),
     ("e2e", &[]),

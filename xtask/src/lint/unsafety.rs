@@ -19,6 +19,7 @@ const MAY: &[&str] = &[
     "rpi4",
     "uefi",
     "payloads",
+    "user",
     "on-target",
     "bench",
 ];

@@ -10,5 +10,5 @@ mod valgrind;
 
 pub use command::setup;
 pub use qemu::qemu;
-pub use rust::{rustup, target, uefi};
+pub use rust::{musl, rustup, target, uefi};
 pub use valgrind::valgrind;

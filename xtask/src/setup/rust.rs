@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::workspace::{TARGET, UEFI};
+use crate::workspace::{MUSL, TARGET, UEFI};
 
 fn installed(shell: &Shell, target: &str) -> Result<bool> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -22,6 +22,11 @@ pub fn target() -> Result<()> {
 /// The same for palisade.efi.
 pub fn uefi() -> Result<()> {
     library(UEFI)
+}
+
+/// The same for programs of Linux guests.
+pub fn musl() -> Result<()> {
+    library(MUSL)
 }
 
 fn library(target: &str) -> Result<()> {

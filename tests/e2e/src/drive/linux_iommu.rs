@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(200);
 const MIB: u64 = 24;
 /// Small reads of the disk.
 const REQUESTS: u64 = 4096;
+/// The page that the program's device writes to after it was unmapped, by its IOVA.
+const UNMAPPED: u64 = 0x1000_1000;
 /// Exits for registers of an SMMU until its driver is ready, at most.
 const PROBE: u64 = 80;
 
@@ -62,14 +64,22 @@ pub fn drive(job: &Job, session: &mut Session, checks: &mut Vec<Check>) -> Resul
     let answer = ask(session, STRICT, "rebind")?;
     let right = answer.starts_with("ok");
     checks.push(Check::new("strict-driver-comes-and-goes", right, json!(answer)));
+    vfio(session, checks)?;
     checks.push(reboots(session)?);
     for vm in VMS {
         let index = session.vm(vm)?;
         session.send(index, b"off\n");
     }
     session.finish(PATIENCE)?;
+    // What the program's device wrote after the unmap, a word at a time, and nothing else.
     let faults: Vec<&Value> = session.records.of("fault").collect();
-    checks.push(Check::new("nobody-is-charged", faults.is_empty(), json!(faults)));
+    let own = |fault: &&Value| {
+        text(fault, "vm") == Some(STRICT)
+            && number(fault, "address").is_some_and(|at| at & !0xfff == UNMAPPED)
+    };
+    let right = !faults.is_empty() && faults.iter().all(own);
+    let evidence = json!({ "faults": faults.len(), "first": faults.first() });
+    checks.push(Check::new("only-the-program-is-charged", right, evidence));
     checks.push(isolation::all_abort(session));
     Ok(())
 }
@@ -136,6 +146,21 @@ fn one_exit_per_unmap(before: &Value, after: &Value) -> Check {
     let passed = syncs > 0 && syncs < u64::MAX && few && batches <= doorbells;
     let evidence = json!({ "unmaps": syncs, "exits": exits, "batches": batches });
     Check::new("strict-one-exit-per-unmap", passed, evidence)
+}
+
+/// A program in user space has a device copy by IOVAs; what it writes after they were unmapped does
+/// not arrive, and the guest's own kernel is told: kind, StreamID and address.
+fn vfio(session: &mut Session, checks: &mut Vec<Check>) -> Result<()> {
+    let answer = ask(session, STRICT, "vfio")?;
+    let works = answer.contains("copied=1 blocked=1 again=1");
+    checks.push(Check::new("strict-program-has-its-device-by-vfio", works, json!(answer)));
+    // The record as the kernel prints it (IHI 0070, 7.3.13): F_TRANSLATION of stream 00:02.0, and
+    // the second page of the program's two.
+    let words: Vec<&str> = answer.split_whitespace().collect();
+    let named = words.iter().any(|word| word.ends_with("0x0000001000000010"))
+        && words.contains(&"0x0000000010001000");
+    checks.push(Check::new("strict-kernel-names-the-event", named, json!(answer)));
+    Ok(())
 }
 
 /// A kernel that starts anew finds its SMMU as at power-on, and its disk as it was.
