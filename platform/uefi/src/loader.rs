@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use palisade_acpi::{Firmware, Iort, NodeKind, Tables, board, tree, usable};
-use palisade_board::{BoardInfo, Range};
-use palisade_uefi::{Image, Refusal};
+use palisade_acpi::{Firmware, Iort, NodeKind, Physical, Tables, board, tree, usable};
+use palisade_board::{BoardInfo, PcieHost, Range};
+use palisade_uefi::{Additions, Image, Refusal, amend};
 use uefi::boot::{AllocateType, MemoryType};
 use uefi::mem::memory_map::MemoryMap;
 use uefi::table::cfg::ConfigTableEntry;
-use uefi::{Status, entry, println};
+use uefi::{Guid, Status, entry, guid, println};
 
 use crate::files::{self, Files};
 use crate::handover::{Plan, memory};
@@ -50,39 +50,76 @@ fn prepare() -> Result<Plan, Refusal> {
     let image = place(&files.hypervisor, &ram)?;
     println!("palisade: hypervisor at {:#x}, {:#x} bytes", image.start(), image.size());
     let bundle = keep("the bundle", &files.bundle)?;
-    let memory = Mapped;
-    let tables = Tables::new(&memory, root_pointer()?).map_err(said)?;
-    let windows = bridges::windows();
-    let free: Vec<Range> = free_memory()?;
     let Files { command_line, .. } = files;
-    let firmware = Firmware {
-        memory: &free,
-        bootargs: &command_line,
-        bundle,
-        windows: &windows,
-        ..Firmware::default()
+    let machine = match (table(ConfigTableEntry::ACPI2_GUID), table(DEVICE_TREE)) {
+        (Some(pointer), _) => by_acpi(pointer, &command_line, bundle)?,
+        (None, Some(tree)) => by_tree(tree, &command_line, bundle)?,
+        (None, None) => return Err(Refusal::NoDescription),
     };
-    let board = describe(&tables, &firmware)?;
-    let blob = tree(&board).map_err(|error| Refusal::Tree(error.to_string()))?;
+    let Described { blob, hosts, smmus, ram } = machine;
     let place = keep("the device tree", &blob)?.ok_or(Refusal::Tree("it is empty".into()))?;
     println!("palisade: device tree at {:#x}, {:#x} bytes", place.start(), place.size());
     let plan = Plan {
-        hosts: board
-            .pcie
-            .iter()
-            .map(|host| {
-                let buses = u64::from(host.last_bus.saturating_sub(host.first_bus));
-                (host.ecam.start(), buses.saturating_add(1))
-            })
-            .collect(),
-        smmus: smmus(&tables)?,
-        ram: board.memory.to_vec(),
+        hosts,
+        smmus,
+        ram,
         clean: [Some(image), Some(place), bundle].into_iter().flatten().collect(),
         entry: image.start(),
         tree: place.start(),
     };
     plan.check()?;
     Ok(plan)
+}
+
+/// A machine as the hypervisor is to see it.
+struct Described {
+    blob: Vec<u8>,
+    /// Configuration space of each host from its first bus on, and how many buses.
+    hosts: Vec<(u64, u64)>,
+    /// Register page 0 of each SMMU.
+    smmus: Vec<u64>,
+    /// RAM that the hypervisor may take for its own.
+    ram: Vec<Range>,
+}
+
+fn hosts(board: &BoardInfo<'_>) -> Vec<(u64, u64)> {
+    let buses = |host: &PcieHost| u64::from(host.last_bus.saturating_sub(host.first_bus));
+    let host = |host: &PcieHost| (host.ecam.start(), buses(host).saturating_add(1));
+    board.pcie.iter().map(host).collect()
+}
+
+/// Reads the tables from the root pointer on.
+fn by_acpi(pointer: u64, bootargs: &str, bundle: Option<Range>) -> Result<Described, Refusal> {
+    let memory = Mapped;
+    let tables = Tables::new(&memory, pointer).map_err(said)?;
+    let windows = bridges::windows();
+    let (free, _) = memory_as_it_is()?;
+    let windows = windows.as_slice();
+    let firmware = Firmware { memory: &free, bootargs, bundle, windows, ..Firmware::default() };
+    let board = board(&tables, &firmware).map_err(said)?;
+    describe("ACPI", &board);
+    let blob = tree(&board).map_err(|error| Refusal::Tree(error.to_string()))?;
+    let ram = board.memory.to_vec();
+    Ok(Described { blob, hosts: hosts(&board), smmus: smmus(&tables)?, ram })
+}
+
+/// Takes the firmware's device tree, with what is ours added.
+fn by_tree(address: u64, bootargs: &str, bundle: Option<Range>) -> Result<Described, Refusal> {
+    const MOST: u32 = 2 << 20;
+    let bad = |why: &str| Refusal::Tree(format!("the firmware's device tree: {why}"));
+    let head = Mapped.bytes(address, 8).and_then(|head| head.last_chunk::<4>().copied());
+    let size = head.map(u32::from_be_bytes).filter(|size| *size <= MOST);
+    let size = size.ok_or(bad("it has no size"))?;
+    let bytes = Mapped.bytes(address, size as usize).ok_or(bad("it is not mapped"))?;
+    let (ram, kept) = memory_as_it_is()?;
+    let blob = amend(bytes, &Additions { bootargs, bundle, kept: &kept })?;
+    let tree = palisade_fdt::Tree::new(&blob).map_err(|fault| bad(&fault.to_string()))?;
+    let board = palisade_fdt::board(&tree).map_err(|error| bad(&error.to_string()))?;
+    describe("a device tree", &board);
+    let smmus = board.smmus.iter().map(|smmu| smmu.registers.start()).collect();
+    let hosts = hosts(&board);
+    drop(board);
+    Ok(Described { blob, hosts, smmus, ram })
 }
 
 fn said(error: palisade_acpi::Error) -> Refusal {
@@ -109,9 +146,27 @@ fn memory_map() -> Result<uefi::mem::memory_map::MemoryMapOwned, Refusal> {
     })
 }
 
-fn free_memory() -> Result<Vec<Range>, Refusal> {
+/// What of the memory is free, and what is the firmware's.
+fn memory_as_it_is() -> Result<(Vec<Range>, Vec<Range>), Refusal> {
     let map = memory_map()?;
-    Ok(map.entries().filter_map(|descriptor| usable(&memory(descriptor))).collect())
+    let (mut free, mut kept): (Vec<Range>, Vec<Range>) = (Vec::new(), Vec::new());
+    for descriptor in map.entries() {
+        let descriptor = memory(descriptor);
+        let size = descriptor.pages.saturating_mul(4096);
+        match (usable(&descriptor), Range::new(descriptor.start, size)) {
+            (Some(range), _) => free.push(range),
+            (None, Some(range)) => match kept.last_mut().filter(|last| last.end() == range.start())
+            {
+                Some(last) => {
+                    let size = last.size().saturating_add(range.size());
+                    *last = Range::new(last.start(), size).unwrap_or(*last);
+                }
+                None => kept.push(range),
+            },
+            (None, None) => {}
+        }
+    }
+    Ok((free, kept))
 }
 
 /// Puts the hypervisor where it is linked.
@@ -153,20 +208,22 @@ fn write(pages: core::ptr::NonNull<u8>, bytes: &[u8], size: usize) {
     }
 }
 
-/// The address of the tables' root pointer.
-fn root_pointer() -> Result<u64, Refusal> {
+/// Where a device tree is (UEFI 2.10, 4.6.1).
+const DEVICE_TREE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
+
+/// The address of a configuration table.
+fn table(guid: Guid) -> Option<u64> {
     uefi::system::with_config_table(|entries| {
-        let found = entries.iter().find(|entry| entry.guid == ConfigTableEntry::ACPI2_GUID);
-        found.map(|entry| entry.address as u64).ok_or(Refusal::NoAcpi)
+        let found = entries.iter().find(|entry| entry.guid == guid);
+        found.map(|entry| entry.address as u64).filter(|address| *address != 0)
     })
 }
 
-/// Reads the machine, and says what of it is left out.
-fn describe<'a>(tables: &Tables<'a>, firmware: &Firmware<'a>) -> Result<BoardInfo<'a>, Refusal> {
-    let board = board(tables, firmware).map_err(said)?;
+/// Says what there is, and what of it is left out.
+fn describe(by: &str, board: &BoardInfo<'_>) {
     let bytes: u64 = board.memory.iter().map(Range::size).sum();
     println!(
-        "palisade: {} cores, {} MiB of RAM, {} SMMUs, {} PCIe hosts",
+        "palisade: by {by}: {} cores, {} MiB of RAM, {} SMMUs, {} PCIe hosts",
         board.cpus.len(),
         bytes >> 20,
         board.smmus.len(),
@@ -176,7 +233,6 @@ fn describe<'a>(tables: &Tables<'a>, firmware: &Firmware<'a>) -> Result<BoardInf
     if board.more_notes != 0 {
         println!("palisade: {} parts more are left out", board.more_notes);
     }
-    Ok(board)
 }
 
 /// Every SMMUv3 of the tables, driven or not: each is made to abort.

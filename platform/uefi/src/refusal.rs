@@ -28,9 +28,11 @@ pub enum Refusal {
     /// The hypervisor is no arm64 Image.
     #[error("the hypervisor is no arm64 Image: {0}")]
     Image(&'static str),
-    /// No ACPI.
-    #[error("the firmware has no ACPI tables of revision 2: switch them on in its settings")]
-    NoAcpi,
+    /// Neither ACPI nor a device tree.
+    #[error(
+        "the firmware describes the machine neither by ACPI 2.0 nor by a device tree: see its settings"
+    )]
+    NoDescription,
     /// The tables cannot be used.
     #[error("{0}")]
     Tables(String),

@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pci", &["board", "hal", "mem"]),
     ("fdt", &["board", "hal"]),
     ("acpi", &["board", "hal"]),
-    ("uefi", &["acpi", "board"]),
+    ("uefi", &["acpi", "board", "fdt"]),
     ("bundle", &["board", "fdt", "hal"]),
     ("boot", &["hal"]),
     ("vm", &["abi", "board", "bundle", "gic", "hal", "iommu", "mem", "pci", "pgtable", "spec"]),

@@ -80,6 +80,11 @@ pub const ROWS: &[Row] = &[
     Row { cpu: Some("max"), seed: 3, ..row("isolation-max", "isolation") },
     Row { gic: Some(2), seed: 4, ..row("isolation-gicv2", "isolation") },
     Row { boot: Boot::Uefi, seed: 5, ..row("uefi-isolation", "isolation") },
+    Row {
+        boot: Boot::Uefi,
+        change: Some(|scenario, _| scenario.machine.push_str(",acpi=off")),
+        ..row("uefi-tree", "isolation")
+    },
     Row { boot: Boot::Uefi, ..row("uefi-reassign", "reassign") },
     Row { boot: Boot::Uefi, ..row("uefi-linux", "linux") },
     Row { boot: Boot::Uefi, ..row("uefi-sva", "sva") },

@@ -44,12 +44,6 @@ const CASES: &[Case] = &[
         words: "this is EL1, and a hypervisor needs EL2",
     },
     Case {
-        name: "uefi-no-acpi",
-        machine: "virtualization=on,acpi=off",
-        change: |_| Ok(()),
-        words: "the firmware has no ACPI tables",
-    },
-    Case {
         name: "uefi-damaged",
         machine: "virtualization=on",
         change: |folder| {
