@@ -29,7 +29,7 @@ global_asm!(
     ".macro guest kind",
     "    .balign 128",
     "    stp x0, x1, [sp, #-16]!",
-    "    mov x1, #\\kind",
+    "    mov x0, #\\kind",
     "    b __palisade_guest_exit",
     ".endm",
     ".balign 2048",

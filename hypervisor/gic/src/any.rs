@@ -1,6 +1,7 @@
 //! The controller that the board turned out to have.
 use crate::{
-    Ack, Gic, GicError, ListRegister, MaintenanceControl, Trigger, Version, v2::GicV2, v3::GicV3,
+    Ack, Gic, GicError, ListRegister, LrState, MaintenanceControl, Trigger, Version, v2::GicV2,
+    v3::GicV3,
 };
 
 /// Either generation, chosen once at boot.
@@ -32,9 +33,11 @@ impl Gic for AnyGic {
     fn init_cpu(&self, core: usize, mpidr: u64) -> Result<(), GicError> {
         either!(self, gic => gic.init_cpu(core, mpidr))
     }
+    #[inline]
     fn acknowledge(&self) -> Option<Ack> {
         either!(self, gic => gic.acknowledge())
     }
+    #[inline]
     fn priority_drop(&self, ack: Ack) {
         either!(self, gic => gic.priority_drop(ack))
     }
@@ -62,6 +65,11 @@ impl Gic for AnyGic {
     fn read_lr(&self, index: usize) -> ListRegister {
         either!(self, gic => gic.read_lr(index))
     }
+    #[inline]
+    fn read_lr_state(&self, index: usize) -> LrState {
+        either!(self, gic => gic.read_lr_state(index))
+    }
+    #[inline]
     fn write_lr(&self, index: usize, lr: ListRegister) {
         either!(self, gic => gic.write_lr(index, lr))
     }

@@ -1,5 +1,5 @@
 //! The seam: what the hypervisor asks of an interrupt controller.
-use crate::{Ack, GicError, ListRegister, MaintenanceControl, Trigger, Version};
+use crate::{Ack, GicError, ListRegister, LrState, MaintenanceControl, Trigger, Version};
 
 /// A physical interrupt controller with virtualisation support.
 ///
@@ -59,6 +59,11 @@ pub trait Gic: Sync {
 
     /// Reads a list register.
     fn read_lr(&self, index: usize) -> ListRegister;
+
+    /// What the hardware changes of a list register while its guest runs.
+    fn read_lr_state(&self, index: usize) -> LrState {
+        self.read_lr(index).state
+    }
 
     /// Writes a list register.
     fn write_lr(&self, index: usize, lr: ListRegister);

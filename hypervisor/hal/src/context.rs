@@ -29,6 +29,12 @@ impl GuestContext {
         Self { x, elr: entry, spsr: Self::SPSR_START, esr: 0, far: 0, hpfar: 0 }
     }
 
+    /// Why it came back last, through the door `kind`.
+    #[inline]
+    pub const fn exit(&self, kind: ExitKind) -> Exit {
+        Exit { kind, esr: self.esr, far: self.far, hpfar: self.hpfar }
+    }
+
     /// Xn as an instruction names it: 31 is XZR and reads 0.
     pub fn get(&self, n: usize) -> u64 {
         self.x.get(n).copied().unwrap_or(0)

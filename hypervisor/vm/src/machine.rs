@@ -486,7 +486,7 @@ impl Vm {
 
     /// Sends the kicks that are due, but for the calling vCPU's own.
     pub(crate) fn kick_others(&self, vcpu: usize, gic: &impl Gic) {
-        self.send_kicks(self.vgic.take_kicks() & !(1 << vcpu), gic);
+        self.send_kicks(self.vgic.take_kicks() & !1u32.wrapping_shl(vcpu as u32), gic);
     }
 
     pub(crate) fn kick_all(&self, gic: &impl Gic) {

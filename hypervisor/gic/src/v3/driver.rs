@@ -16,8 +16,8 @@ use palisade_hal::{
 
 use super::registers::*;
 use crate::{
-    Ack, FIRST_SPI, Gic, GicError, ListRegister, MAX_CORES, MaintenanceControl, Trigger, Version,
-    interrupt::FIRST_SPECIAL,
+    Ack, FIRST_SPI, Gic, GicError, ListRegister, LrState, MAX_CORES, MaintenanceControl, Trigger,
+    Version, interrupt::FIRST_SPECIAL,
 };
 
 /// Priority of every interrupt unless configured otherwise.
@@ -198,6 +198,7 @@ impl Gic for GicV3 {
         settle(&frames, GICR_RWP)
     }
 
+    #[inline]
     fn acknowledge(&self) -> Option<Ack> {
         let intid = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?;
         // What the device wrote before it interrupted must be seen by the handler.
@@ -207,10 +208,9 @@ impl Gic for GicV3 {
         (!special.contains(&intid)).then_some(Ack::from_raw(intid))
     }
 
+    #[inline]
     fn priority_drop(&self, ack: Ack) {
-        if let Ok(intid) = IntId::try_from(ack.intid()) {
-            GicCpuInterface::end_interrupt(intid, InterruptGroup::Group1);
-        }
+        sysreg::priority_drop(ack.intid());
     }
 
     fn deactivate(&self, ack: Ack) {
@@ -279,6 +279,12 @@ impl Gic for GicV3 {
         ListRegister::from_v3(guest::read_list(index))
     }
 
+    #[inline]
+    fn read_lr_state(&self, index: usize) -> LrState {
+        LrState::from_bits((guest::read_list(index) >> 62) as u32)
+    }
+
+    #[inline]
     fn write_lr(&self, index: usize, lr: ListRegister) {
         guest::write_list(index, lr.to_v3());
     }

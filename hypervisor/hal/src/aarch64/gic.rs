@@ -17,6 +17,15 @@ pub fn set_ctlr(value: u64) {
     unsafe { asm!("msr S3_0_C12_C12_4, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
+/// ICC_EOIR1_EL1: drops the priority of the physical interrupt `intid` of group 1 (12.2.10).
+#[inline]
+pub fn priority_drop(intid: u32) {
+    // SAFETY: governs which interrupts this core takes next; no memory is touched.
+    unsafe {
+        asm!("msr S3_0_C12_C12_1, {}", in(reg) u64::from(intid), options(nostack, preserves_flags));
+    }
+}
+
 /// ICC_DIR_EL1: ends the physical interrupt `intid` after its priority was dropped (12.2.8).
 pub fn deactivate(intid: u32) {
     // SAFETY: the distributor forgets that the interrupt is active; no memory is touched. The

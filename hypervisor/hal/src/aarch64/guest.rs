@@ -7,7 +7,7 @@ use crate::context::{El1, Exit, ExitKind, GuestContext, Ich, Stage2};
 use crate::controls::{has_pointer_authentication, has_ras};
 
 // The vectors (boot) branch to __palisade_guest_exit with the guest's x0 and x1
-// on the stack and x1 = the ExitKind. The stack is where `enter` left it:
+// on the stack and x0 = the ExitKind. The stack is where `enter` left it:
 //   [sp, #0] x0, x1   then enter's frame: x29, x30, x19..x28, context.
 global_asm!(
     ".section .text.guest, \"ax\"",
@@ -46,33 +46,31 @@ global_asm!(
     "",
     ".global __palisade_guest_exit",
     "__palisade_guest_exit:",
-    "    ldr x0, [sp, #112]",
-    "    stp x2, x3, [x0, #16]",
-    "    stp x4, x5, [x0, #32]",
-    "    stp x6, x7, [x0, #48]",
-    "    stp x8, x9, [x0, #64]",
-    "    stp x10, x11, [x0, #80]",
-    "    stp x12, x13, [x0, #96]",
-    "    stp x14, x15, [x0, #112]",
-    "    stp x16, x17, [x0, #128]",
-    "    stp x18, x19, [x0, #144]",
-    "    stp x20, x21, [x0, #160]",
-    "    stp x22, x23, [x0, #176]",
-    "    stp x24, x25, [x0, #192]",
-    "    stp x26, x27, [x0, #208]",
-    "    stp x28, x29, [x0, #224]",
-    "    str x30, [x0, #240]",
+    "    ldr x1, [sp, #112]",
+    "    stp x2, x3, [x1, #16]",
+    "    stp x4, x5, [x1, #32]",
+    "    stp x6, x7, [x1, #48]",
+    "    stp x8, x9, [x1, #64]",
+    "    stp x10, x11, [x1, #80]",
+    "    stp x12, x13, [x1, #96]",
+    "    stp x14, x15, [x1, #112]",
+    "    stp x16, x17, [x1, #128]",
+    "    stp x18, x19, [x1, #144]",
+    "    stp x20, x21, [x1, #160]",
+    "    stp x22, x23, [x1, #176]",
+    "    stp x24, x25, [x1, #192]",
+    "    stp x26, x27, [x1, #208]",
+    "    stp x28, x29, [x1, #224]",
     "    ldp x2, x3, [sp], #16",
-    "    stp x2, x3, [x0]",
+    "    stp x2, x3, [x1]",
     "    mrs x2, elr_el2",
-    "    mrs x3, spsr_el2",
-    "    stp x2, x3, [x0, #{elr}]",
-    "    mrs x2, esr_el2",
-    "    mrs x3, far_el2",
-    "    stp x2, x3, [x0, #{esr}]",
-    "    mrs x2, hpfar_el2",
-    "    str x2, [x0, #{hpfar}]",
-    "    mov x0, x1",
+    "    stp x30, x2, [x1, #240]",
+    "    mrs x2, spsr_el2",
+    "    mrs x3, esr_el2",
+    "    stp x2, x3, [x1, #{spsr}]",
+    "    mrs x2, far_el2",
+    "    mrs x3, hpfar_el2",
+    "    stp x2, x3, [x1, #{far}]",
     "    ldp x19, x20, [sp, #16]",
     "    ldp x21, x22, [sp, #32]",
     "    ldp x23, x24, [sp, #48]",
@@ -94,9 +92,14 @@ global_asm!(
     ".arch_extension nosimd",
     ".arch_extension nofp",
     elr = const offset_of!(GuestContext, elr),
-    esr = const offset_of!(GuestContext, esr),
-    hpfar = const offset_of!(GuestContext, hpfar),
+    spsr = const offset_of!(GuestContext, spsr),
+    far = const offset_of!(GuestContext, far),
 );
+
+// What the assembly stores in pairs.
+const _: () = assert!(offset_of!(GuestContext, elr) == 248 && offset_of!(GuestContext, x) == 0);
+const _: () = assert!(offset_of!(GuestContext, esr) == offset_of!(GuestContext, spsr) + 8);
+const _: () = assert!(offset_of!(GuestContext, hpfar) == offset_of!(GuestContext, far) + 8);
 
 unsafe extern "C" {
     fn __palisade_enter(context: *mut GuestContext) -> u64;
@@ -108,6 +111,7 @@ unsafe extern "C" {
 ///
 /// The caller has set stage 2 and the traps, else the guest runs on what the
 /// last one left.
+#[inline]
 pub fn enter(context: &mut GuestContext) -> Exit {
     // SAFETY: `context` is a live, exclusive GuestContext, of the layout that the
     // assembly takes from offset_of; callee-saved registers and the stack pointer
@@ -119,7 +123,7 @@ pub fn enter(context: &mut GuestContext) -> Exit {
         2 => ExitKind::Fiq,
         _ => ExitKind::SError,
     };
-    Exit { kind, esr: context.esr, far: context.far, hpfar: context.hpfar }
+    context.exit(kind)
 }
 
 macro_rules! write {
@@ -337,11 +341,13 @@ registers!(
 macro_rules! lists {
     ($($n:literal => $register:literal,)+) => {
         /// Reads ICH_LR`n`_EL2; 0 for an `n` past 15.
+        #[inline]
         pub fn read_list(n: usize) -> u64 {
             match n { $($n => read!($register),)+ _ => 0 }
         }
 
         /// Writes ICH_LR`n`_EL2; ignored for an `n` past 15.
+        #[inline]
         pub fn write_list(n: usize, value: u64) {
             match n { $($n => write!($register = value),)+ _ => {} }
         }

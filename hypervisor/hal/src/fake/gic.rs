@@ -30,3 +30,6 @@ pub fn take_deactivated() -> Vec<u32> {
 
 /// `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2`: the fake guest has no active priorities.
 pub fn clear_active_priorities(_count: usize) {}
+
+/// ICC_EOIR1_EL1: priorities are not kept here.
+pub fn priority_drop(_intid: u32) {}

@@ -79,8 +79,9 @@ impl MmioBus {
             Some(region) => region,
             None => self.search(vcpu, at)?,
         };
-        let offset = at - region.start;
-        let fits = offset.checked_add(width.bytes())? <= region.bytes;
+        // Below the region's size for the hint, and for what the search found unless nothing fits.
+        let offset = at.wrapping_sub(region.start);
+        let fits = region.bytes.checked_sub(width.bytes()).is_some_and(|last| offset <= last);
         (fits && at.is_multiple_of(width.bytes()))
             .then_some((&*region.device, Access { vcpu, offset, width }))
     }
@@ -96,12 +97,14 @@ impl MmioBus {
     }
 
     /// A load; None when no device answers there.
+    #[inline]
     pub fn read(&self, vcpu: usize, at: Ipa, width: Width) -> Option<u64> {
         let (device, access) = self.find(vcpu, at, width)?;
         Some(device.read(access) & width.mask())
     }
 
     /// A store; false when no device answers there.
+    #[inline]
     pub fn write(&self, vcpu: usize, at: Ipa, width: Width, value: u64) -> bool {
         let Some((device, access)) = self.find(vcpu, at, width) else { return false };
         device.write(access, value & width.mask());

@@ -2,7 +2,7 @@
 use palisade_gic::AnyGic;
 use palisade_hal::{
     Ipa,
-    guest::{Exit, GuestContext},
+    guest::{Exit, ExitKind, GuestContext},
 };
 
 use super::{emulate, inject, irq, skip::skip};
@@ -33,7 +33,8 @@ const fn walk_level(esr: u64) -> Option<u64> {
 /// A load or store. Carried out by a device, or an abort: there is nothing, or it cannot be
 /// carried out, and the log says which.
 #[inline(never)]
-pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: &AnyGic) {
+pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, gic: &AnyGic) {
+    let exit = &context.exit(ExitKind::Sync);
     let esr = exit.esr;
     let write = esr & WNR != 0;
     let at = address(exit);
@@ -44,25 +45,26 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit, gic: 
     }
     if unmapped && vgic::is_about_state(at) {
         // The guest asks what is pending or active, or says so.
-        vm.vgic().fold(vcpu, gic);
-        irq::sample_timers(vm, vcpu);
+        know(vm, vcpu, gic);
     }
     if unmapped && esr & ISV != 0 && by_syndrome(vm, vcpu, context, esr, at, write) {
         return skip(context, esr);
     }
-    not_by_syndrome(vm, vcpu, context, exit, at, unmapped);
+    not_by_syndrome(vm, vcpu, context, at, unmapped);
+}
+
+/// Makes the state what list registers and timers know.
+#[cold]
+#[inline(never)]
+fn know(vm: &Vm, vcpu: usize, gic: &AnyGic) {
+    vm.vgic().fold(vcpu, gic);
+    irq::sample_timers(vm, vcpu);
 }
 
 /// What no syndrome describes, and what no device takes.
 #[inline(never)]
-fn not_by_syndrome(
-    vm: &Vm,
-    vcpu: usize,
-    context: &mut GuestContext,
-    exit: &Exit,
-    at: Ipa,
-    unmapped: bool,
-) {
+fn not_by_syndrome(vm: &Vm, vcpu: usize, context: &mut GuestContext, at: Ipa, unmapped: bool) {
+    let exit = &context.exit(ExitKind::Sync);
     let esr = exit.esr;
     let write = esr & WNR != 0;
     if unmapped && esr & ISV == 0 && vm.bus().is_device(at) {
@@ -130,7 +132,12 @@ fn by_syndrome(
         return vm.bus().write(vcpu, at, width, context.get(register));
     }
     let Some(value) = vm.bus().read(vcpu, at, width) else { return false };
-    context.set(register, emulate::loaded(value, width, esr & SSE != 0, esr & SF != 0));
+    // The common case is a word that goes to a word register, and all is done.
+    let value = match esr & SSE == 0 && width != Width::Bits64 {
+        true => value,
+        false => emulate::loaded(value, width, esr & SSE != 0, esr & SF != 0),
+    };
+    context.set(register, value);
     true
 }
 

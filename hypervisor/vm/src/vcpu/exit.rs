@@ -1,7 +1,7 @@
 //! What a synchronous exit asks for.
 use palisade_hal::{
     cpu,
-    guest::{Exit, GuestContext},
+    guest::{ExitKind, GuestContext},
 };
 
 use super::{abort, host::Host, host::Outcome, inject, irq, skip};
@@ -40,27 +40,28 @@ pub fn synchronous(
     vm: &Vm,
     vcpu: usize,
     context: &mut GuestContext,
-    exit: Exit,
+    esr: u64,
     ids: &IdRegisters,
     host: &dyn Host,
 ) -> Next {
-    match exit.esr >> 26 & 0x3f {
-        class::SYSREG => match ids.answer(exit.esr) {
+    match esr >> 26 & 0x3f {
+        class::SYSREG => match ids.answer(esr) {
             Some((register, value)) => {
                 context.set(register, value);
-                skip::skip(context, exit.esr);
+                skip::skip(context, esr);
             }
-            None => sysreg(vm, vcpu, context, exit.esr),
+            None => sysreg(vm, vcpu, context, esr),
         },
-        class::DATA_ABORT => abort::data(vm, vcpu, context, &exit, host.gic()),
+        class::DATA_ABORT => abort::data(vm, vcpu, context, host.gic()),
         class::HVC => return hvc(vm, vcpu, context, host),
-        _ => return rare(vm, vcpu, context, &exit),
+        _ => return rare(vm, vcpu, context),
     }
     Next::Continue
 }
 
 #[inline(never)]
-fn rare(vm: &Vm, vcpu: usize, context: &mut GuestContext, exit: &Exit) -> Next {
+fn rare(vm: &Vm, vcpu: usize, context: &mut GuestContext) -> Next {
+    let exit = &context.exit(ExitKind::Sync);
     match exit.esr >> 26 & 0x3f {
         class::WFX => {
             skip::skip(context, exit.esr);

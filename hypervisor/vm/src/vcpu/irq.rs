@@ -1,5 +1,5 @@
 //! Physical interrupts: the guest's own, and the rest.
-use palisade_gic::{AnyGic, Gic, Trigger};
+use palisade_gic::{Ack, AnyGic, FIRST_SPI, Gic, KICK_SGI, Trigger};
 use palisade_hal::guest::{self, El1};
 
 use super::host::Host;
@@ -37,18 +37,56 @@ pub fn retire(vm: &Vm, gic: &impl Gic) {
 }
 
 /// Looks at the guest's controller before the guest goes in.
+///
+/// `arrived` is what [`take_one_by_one`] answered.
 #[inline(never)]
-pub fn settle(vm: &Vm, vcpu: usize, gic: &AnyGic) {
+pub fn settle(vm: &Vm, vcpu: usize, gic: &AnyGic, arrived: u32) {
     let (lines, high) = timer_lines();
-    vm.vgic().look(vcpu, gic, lines, high);
+    vm.vgic().look(vcpu, gic, lines, high, arrived);
+}
+
+/// Takes what brought a guest out. A timer of its own, or a kick, mostly comes alone: what else is
+/// pending brings it out again. Answers the bit of the timer, if it was one: [`settle`] has to be
+/// told of it.
+#[inline(never)]
+pub fn take_one_by_one(vm: &Vm, vcpu: usize, host: &dyn Host) -> u32 {
+    let gic = host.gic();
+    let Some(ack) = gic.acknowledge() else { return 0 };
+    if ack.intid() < FIRST_SPI
+        && let Some(linked) = vm.vgic().linked(ack.intid())
+    {
+        // Active from now on until the guest ends it.
+        gic.priority_drop(ack);
+        return 1 << (linked & 31);
+    }
+    if ack.intid() == KICK_SGI {
+        kicked(host, ack);
+    } else {
+        take_these(vm, vcpu, host, ack);
+    }
+    0
+}
+
+#[inline(never)]
+fn kicked(host: &dyn Host, ack: Ack) {
+    host.interrupt(KICK_SGI);
+    host.gic().priority_drop(ack);
+    host.gic().deactivate(ack);
 }
 
 /// Takes what is pending on this core.
-#[inline(never)]
 pub fn take(vm: &Vm, vcpu: usize, host: &dyn Host) {
+    if let Some(first) = host.gic().acknowledge() {
+        take_these(vm, vcpu, host, first);
+    }
+}
+
+#[inline(never)]
+fn take_these(vm: &Vm, vcpu: usize, host: &dyn Host, first: Ack) {
     let gic = host.gic();
+    let mut next = Some(first);
     for _ in 0..BOUND {
-        let Some(ack) = gic.acknowledge() else { return };
+        let Some(ack) = next.take().or_else(|| gic.acknowledge()) else { return };
         let intid = ack.intid();
         if intid >= FIRST_LPI {
             // An LPI has no active state: dropping its priority is its end.

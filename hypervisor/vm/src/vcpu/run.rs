@@ -110,14 +110,18 @@ fn retire(vm: &Vm, vcpu: usize, host: &dyn Host) {
     guest::set_stage2(Stage2::default());
 }
 
+#[inline(never)]
 fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) -> Next {
     let gic = host.gic();
     let counters = vm.counters().of(vcpu);
     let mut context = GuestContext::start(entry, argument);
     let gicv3 = vm.vgic().version() == Version::V3;
     let ids = IdRegisters::here(Features { gicv3, ipa_bits: layout::IPA_BITS });
+    let mut arrived = 0;
     loop {
         if let Some(outcome) = vm.outcome() {
+            // The guest will not end them.
+            irq::settle(vm, vcpu, gic, arrived);
             return Next::End(outcome);
         }
         // The queue of its message commands, a share at a time: what is left brings this vCPU out
@@ -127,19 +131,20 @@ fn guest_loop(vm: &Vm, vcpu: usize, entry: u64, argument: u64, host: &dyn Host) 
         }
         // First told what others want of this vCPU, then looked at: nothing is lost between.
         vm.kick_others(vcpu, gic);
-        if vm.vgic().is_quiet(vcpu) {
+        if arrived == 0 && vm.vgic().is_quiet(vcpu) {
             counters.count_quiet();
         } else {
-            irq::settle(vm, vcpu, gic);
+            irq::settle(vm, vcpu, gic, arrived);
+            arrived = 0;
         }
         let exit = guest::enter(&mut context);
         counters.count(&exit);
         let next = match exit.kind {
             ExitKind::Irq | ExitKind::Fiq => {
-                irq::take(vm, vcpu, host);
+                arrived = irq::take_one_by_one(vm, vcpu, host);
                 Next::Continue
             }
-            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, exit, &ids, host),
+            ExitKind::Sync => exit::synchronous(vm, vcpu, &mut context, exit.esr, &ids, host),
             ExitKind::SError => {
                 give_back(vm, vcpu, exit.esr);
                 Next::Continue

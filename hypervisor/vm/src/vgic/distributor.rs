@@ -86,6 +86,15 @@ impl Distributor {
         }
     }
 
+    #[inline(never)]
+    fn write_lanes(&self, state: &mut State, access: Access, value: u64) -> bool {
+        let mut changed = false;
+        lanes::store(access, value, |offset, value, mask| {
+            changed |= self.write_word(state, access.vcpu, offset, value, mask);
+        });
+        changed
+    }
+
     /// Writes some bits of a word; whether anything may be different now.
     fn write_word(
         &self,
@@ -200,12 +209,14 @@ impl MmioDevice for Distributor {
 
     fn write(&self, access: Access, value: u64) {
         self.vgic.with(|state| {
-            let mut changed = false;
-            lanes::store(access, value, |offset, value, mask| {
-                changed |= self.write_word(state, access.vcpu, offset, value, mask);
-            });
+            let changed = match access.width {
+                Width::Bits32 => {
+                    self.write_word(state, access.vcpu, access.offset & !3, value as u32, !0)
+                }
+                _ => self.write_lanes(state, access, value),
+            };
             // Whatever else it means, the writer looks: what it took back is settled then.
-            state.changed |= u32::from(changed) << access.vcpu;
+            state.changed |= u32::from(changed).wrapping_shl(access.vcpu as u32);
         });
     }
 }

@@ -330,7 +330,7 @@ fn a_message_comes_again_although_the_last_one_was_never_taken_back() {
     let lpi = 8195;
     m.vgic.set_lpi_pending(lpi, true);
     for _ in 0..3 {
-        m.vgic.look(0, &gic, 0, 0);
+        m.vgic.look(0, &gic, 0, 0, 0);
         m.vgic.take_kicks();
         assert_eq!(gic.guest_acknowledge(), Some(lpi));
         gic.guest_end(lpi);
@@ -350,22 +350,22 @@ fn what_depends_on_nothing_else_stays_in_its_list_register() {
     m.enable_private(0, 27);
     m.enable_private(0, 3);
     m.vgic.generate(0, 3 << 24 | 1, false);
-    m.vgic.look(0, &m.gic, 0, 0);
+    m.vgic.look(0, &m.gic, 0, 0, 0);
     assert!(m.vgic.is_quiet(0), "an SGI waits");
     assert_eq!(m.gic.guest_acknowledge(), Some(3));
     m.gic.guest_end(3);
     m.vgic.forward(0, 27);
-    m.vgic.look(0, &m.gic, 1 << 27, 1 << 27);
+    m.vgic.look(0, &m.gic, 1 << 27, 1 << 27, 0);
     assert!(!m.vgic.is_quiet(0), "a timer waits: it may be disarmed");
     assert_eq!(m.gic.guest_acknowledge(), Some(27));
-    m.vgic.look(0, &m.gic, 1 << 27, 1 << 27);
+    m.vgic.look(0, &m.gic, 1 << 27, 1 << 27, 0);
     assert!(m.vgic.is_quiet(0), "it is taken");
     let active = || {
         m.vgic.fold(0, &m.gic);
         m.gicr.read(at(0, 0x1_0300, Width::Bits32)) >> 27 & 1
     };
     assert_eq!(active(), 1);
-    m.vgic.look(0, &m.gic, 0, 0);
+    m.vgic.look(0, &m.gic, 0, 0, 0);
     m.gic.guest_end(27);
     assert_eq!(active(), 0, "who asks takes the registers back first");
 }

@@ -5,7 +5,7 @@ use palisade_gic::{Ack, FIRST_SPI, Gic, ListRegister, LrState, MaintenanceContro
 use super::{
     bank::{Bank, NOBODY, each},
     lpi,
-    state::{State, Vgic},
+    state::{Private, State, Vgic},
 };
 
 /// The most list registers there are (12.4.8).
@@ -63,15 +63,23 @@ impl Lists {
 
     /// So many of the first were filled: empties the others. `waits`: more wait than there are
     /// registers. `evicted`: more are active.
+    #[inline]
     fn finish(&mut self, used: usize, waits: bool, evicted: bool, gic: &impl Gic) {
-        for index in used..self.used {
-            self.put(index, &Slot::default(), gic);
+        let control = MaintenanceControl { enable: true, no_pending: waits, not_present: evicted };
+        if used < self.used || control != self.control || evicted {
+            self.change(used, control, gic);
         }
         self.used = used;
         self.evicted = evicted;
-        let control = MaintenanceControl { enable: true, no_pending: waits, not_present: evicted };
+    }
+
+    #[inline(never)]
+    fn change(&mut self, used: usize, control: MaintenanceControl, gic: &impl Gic) {
+        for index in used..self.used {
+            self.put(index, &Slot::default(), gic);
+        }
         // The count of unmatched ends is zeroed by the write, and was taken by the fold.
-        if control != self.control || evicted {
+        if control != self.control || control.not_present {
             gic.set_maintenance(control);
             self.control = control;
         }
@@ -122,7 +130,7 @@ impl Vgic {
             return;
         }
         self.with(|state| {
-            fold(state, vcpu, gic);
+            fold_all(state, vcpu, gic);
             self.attention.folded(vcpu);
             // What came back waits for the flush that comes before the guest goes in again.
             state.spare(vcpu);
@@ -132,15 +140,20 @@ impl Vgic {
     /// Before the guest goes in: fills its list registers. On its own core.
     pub fn flush(&self, vcpu: usize, gic: &impl Gic) {
         if !self.attention.is_quiet(vcpu) {
-            self.look(vcpu, gic, 0, 0);
+            self.look(vcpu, gic, 0, 0, 0);
         }
     }
 
     /// Takes what the list registers came to into the state, notes how its timers' lines stand (as
     /// [`Vgic::sample`] does), and fills the registers anew. On its own core.
-    pub fn look(&self, vcpu: usize, gic: &impl Gic, lines: u32, high: u32) {
+    ///
+    /// `arrived`: the bit of a linked private interrupt that was acknowledged on this core, and its
+    /// priority dropped, as in [`Vgic::forward`]; 0 if there was none.
+    #[inline]
+    pub fn look(&self, vcpu: usize, gic: &impl Gic, lines: u32, high: u32, arrived: u32) {
         self.with(|state| {
             fold(state, vcpu, gic);
+            state.arrive(vcpu, arrived);
             state.sample(vcpu, lines, high);
             let filled = fill(state, vcpu, gic);
             self.attention.flushed(vcpu, filled.listed, filled.unsettled);
@@ -207,7 +220,31 @@ impl Vgic {
 }
 
 /// Takes the list registers that are in use into the state, and frees them.
+#[inline]
 fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
+    let version = state.version;
+    let Some(private) = state.private.get_mut(vcpu) else { return };
+    let Private { lists, bank, .. } = private;
+    // One private interrupt is the common case; GICv2 has the senders of its SGIs to see to.
+    if let (1, false, Some(slot), Version::V3) =
+        (lists.used, lists.evicted, lists.slots.first_mut(), version)
+        && slot.used
+        && slot.lr.intid < FIRST_SPI
+    {
+        slot.used = false;
+        let now = gic.read_lr_state(0);
+        take_in(bank, vcpu, &slot.lr, slot.took_latch, now);
+        slot.lr.state = now;
+        return;
+    }
+    if lists.used > 0 {
+        fold_all(state, vcpu, gic);
+    }
+}
+
+/// [`fold`] in general.
+#[inline(never)]
+fn fold_all(state: &mut State, vcpu: usize, gic: &impl Gic) {
     let Some(private) = state.private.get_mut(vcpu) else { return };
     let ended = if private.lists.evicted { gic.unmatched_ends() } else { 0 };
     for index in 0..private.lists.used.min(MAX_LRS) {
@@ -216,9 +253,10 @@ fn fold(state: &mut State, vcpu: usize, gic: &impl Gic) {
         if !slot.used {
             continue;
         }
-        let lr = gic.read_lr(index);
-        let taken = core::mem::replace(slot, Slot { lr, ..Slot::default() });
-        take_in(state, vcpu, &taken, lr);
+        let (lr, took_latch, now) = (slot.lr, slot.took_latch, gic.read_lr_state(index));
+        let state_now = ListRegister { state: now, ..lr };
+        *slot = Slot { lr: state_now, ..Slot::default() };
+        take_back(state, vcpu, lr, took_latch, now);
     }
     // Counted now; the register itself is zeroed when it is next written.
     if let Some(private) = state.private.get_mut(vcpu) {
@@ -256,51 +294,71 @@ fn pass_on(state: &mut State, vcpu: usize, intid: u32) {
     }
 }
 
-/// One list register goes back into the state.
-fn take_in(state: &mut State, vcpu: usize, slot: &Slot, lr: ListRegister) {
-    let intid = slot.lr.intid;
+/// One list register goes back into the state: what it was filled with, and where it stands now.
+fn take_back(state: &mut State, vcpu: usize, lr: ListRegister, took_latch: bool, now: LrState) {
+    let intid = lr.intid;
     if intid >= lpi::FIRST {
-        return state.unlist_lpi(ListRegister { intid, ..lr });
+        return state.unlist_lpi(ListRegister { state: now, ..lr });
     }
     let version = state.version;
-    let Some((bank, bit)) = state.bank(vcpu, intid) else { return };
-    let mask = 1u32 << bit;
-    let cancelled = bank.cancel & mask != 0;
-    let dropped = bank.drop_active & mask != 0;
-    let all_but = !mask;
-    bank.listed &= all_but;
-    bank.cancel &= all_but;
-    bank.drop_active &= all_but;
-    bank.lent &= all_but;
-    if lr.state.active() && !dropped {
-        bank.active |= mask;
-    } else {
-        bank.active &= !mask;
-        bank.holder[bit & 31] = NOBODY;
-    }
-    if slot.lr.hardware.is_some() && lr.state != LrState::Invalid {
-        // The hardware had no deactivation to pass on: the debt comes back. Where it had, it is
-        // paid; what is owed by now is owed for another, taken since.
-        bank.owed |= mask;
-    }
-    let latched = lr.state.pending() && slot.took_latch && !cancelled;
-    if latched {
-        bank.latch |= mask;
-    }
-    let waits = bank.pending() & !bank.active & mask != 0;
-    let elsewhere = waits && usize::from(bank.target[bit & 31]) != vcpu;
+    let Some((bank, _)) = state.bank(vcpu, intid) else { return };
+    let Taken { latched, elsewhere } = take_in(bank, vcpu, &lr, took_latch, now);
     if latched
         && version == Version::V2
         && intid < 16
         && let Some(private) = state.private.get_mut(vcpu)
         && let Some(sources) = private.sources.get_mut(intid as usize)
     {
-        *sources |= 1 << (slot.lr.source & 7);
+        *sources |= 1 << (lr.source & 7);
     }
     // See `pass_on`.
     if elsewhere {
-        state.touch(vcpu, (intid / 32) as usize, mask);
+        state.touch(vcpu, (intid / 32) as usize, 1 << (intid % 32));
     }
+}
+
+/// What became of an interrupt that came back from a list register.
+struct Taken {
+    /// It waits again by its latch.
+    latched: bool,
+    /// It waits, and is another vCPU's.
+    elsewhere: bool,
+}
+
+/// One list register goes back into its bank.
+#[inline]
+fn take_in(
+    bank: &mut Bank,
+    vcpu: usize,
+    lr: &ListRegister,
+    took_latch: bool,
+    now: LrState,
+) -> Taken {
+    let bit = (lr.intid % 32) as usize;
+    let mask = 1u32 << bit;
+    let cancelled = bank.cancel & mask != 0;
+    let dropped = bank.drop_active & mask != 0;
+    bank.listed &= !mask;
+    bank.cancel &= !mask;
+    bank.drop_active &= !mask;
+    bank.lent &= !mask;
+    if now.active() && !dropped {
+        bank.active |= mask;
+    } else {
+        bank.active &= !mask;
+        bank.holder[bit] = NOBODY;
+    }
+    if lr.hardware.is_some() && now != LrState::Invalid {
+        // The hardware had no deactivation to pass on: the debt comes back. Where it had, it is
+        // paid; what is owed by now is owed for another, taken since.
+        bank.owed |= mask;
+    }
+    let latched = now.pending() && took_latch && !cancelled;
+    if latched {
+        bank.latch |= mask;
+    }
+    let waits = bank.pending() & !bank.active & mask != 0;
+    Taken { latched, elsewhere: waits && usize::from(bank.target[bit]) != vcpu }
 }
 
 /// Physical interrupts that are active and that the guest will not end: a register write of the
@@ -362,7 +420,10 @@ fn fill_one(state: &mut State, vcpu: usize, gic: &impl Gic) -> Option<Filled> {
             _ => pending_slot(bank, bit, bit as u32, vcpu, version, 0, false),
         };
         filled = Filled { listed: true, unsettled: slot.is_unsettled(version) };
-        private.lists.put(0, &slot, gic);
+        if let Some(first) = private.lists.slots.first_mut() {
+            gic.write_lr(0, slot.lr);
+            *first = slot;
+        }
     }
     private.lists.finish(usize::from(filled.listed), false, false, gic);
     Some(filled)

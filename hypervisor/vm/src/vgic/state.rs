@@ -128,6 +128,15 @@ impl State {
         self.busy != 0
     }
 
+    /// A linked private interrupt was acknowledged, if the word has a bit: it is pending, and owed
+    /// to the physical one.
+    pub fn arrive(&mut self, vcpu: usize, arrived: u32) {
+        let Some(private) = self.private.get_mut(vcpu).filter(|_| arrived != 0) else { return };
+        private.bank.latch |= arrived;
+        private.bank.owed |= arrived;
+        self.raised += 1;
+    }
+
     /// See [`Vgic::sample`].
     pub fn sample(&mut self, vcpu: usize, lines: u32, high: u32) {
         let Some(private) = self.private.get_mut(vcpu) else { return };
@@ -231,6 +240,7 @@ impl Vgic {
     }
 
     /// Runs `body` on the state, then publishes who must look again.
+    #[inline(always)]
     pub(super) fn with<R>(&self, body: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = body(&mut state);
