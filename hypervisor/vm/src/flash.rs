@@ -101,6 +101,21 @@ impl fmt::Debug for Flash {
     }
 }
 
+/// The bank that holds firmware's code, for stores: its words are read-only memory, and there is no
+/// command that changes them, as with a chip whose write line is tied off. Firmware that runs in
+/// place stores to its own variables all the same, and takes it that nothing comes of it.
+#[derive(Debug)]
+pub struct Code;
+
+impl MmioDevice for Code {
+    /// Beyond the image it is erased.
+    fn read(&self, access: Access) -> u64 {
+        access.width.mask()
+    }
+
+    fn write(&self, _access: Access, _value: u64) {}
+}
+
 /// Fills the bank's contents as they leave the factory; false if they are not there.
 pub fn erase_all(memory: &GuestMemory) -> bool {
     (0..VARIABLES_KEPT)
@@ -219,6 +234,14 @@ mod tests {
         command(&flash, 0, 0xff);
         let words = [0x40, BLOCK, BLOCK + 4, BLOCK + 8].map(|offset| read(&flash, offset));
         assert_eq!(words, [0xffff_ffff, 7, 8, 0xffff_ffff]);
+    }
+
+    #[test]
+    fn stores_to_the_code_change_nothing() {
+        for value in [0x98, 0x20, 0xd0, 0] {
+            Code.write(at(0x40), value);
+            assert_eq!(Code.read(at(0x40)), 0xffff_ffff);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     counters::Counters,
-    flash::Flash,
+    flash::{Code, Flash},
     hypercall::Service,
     its::{CONTROL_BYTES, ItsDevice, Messages, Sender},
     layout,
@@ -202,6 +202,7 @@ impl Vm {
     /// # Errors
     /// Something is there already.
     pub fn add_flash(&mut self) -> Result<(), BusError> {
+        self.bus.add(Ipa::new(layout::FLASH), layout::FLASH_BYTES, Arc::new(Code))?;
         let flash = Flash::new(self.memory.clone());
         self.bus.add(Ipa::new(layout::VARIABLES), layout::VARIABLES_BYTES, flash.clone())?;
         self.flash = Some(flash);

@@ -20,6 +20,8 @@ struct Core {
     lists: [u64; 16],
     ids: BTreeMap<(u8, u8), u64>,
     par: u64,
+    /// What stage 1 makes of single pages, by their number.
+    pages: std::vec::Vec<(u64, u64)>,
 }
 
 std::thread_local! {
@@ -69,6 +71,11 @@ pub fn set_id_register(crm: u8, op2: u8, value: u64) {
 /// Sets what [`translate_stage1`] and [`translate_both`] answer.
 pub fn set_translation(par: u64) {
     CORE.with_borrow_mut(|core| core.par = par);
+}
+
+/// Sets what [`translate_stage1`] answers for the page around `address`.
+pub fn set_page_translation(address: u64, par: u64) {
+    CORE.with_borrow_mut(|core| core.pages.push((address >> 12, par)));
 }
 
 /// Forgets script and registers of this thread's core.
@@ -177,8 +184,11 @@ pub fn write_list(n: usize, value: u64) {
 }
 
 /// What the guest's stage 1 makes of an address, as PAR_EL1.
-pub fn translate_stage1(_address: u64, _write: bool) -> u64 {
-    CORE.with_borrow(|core| core.par)
+pub fn translate_stage1(address: u64, _write: bool) -> u64 {
+    CORE.with_borrow(|core| {
+        let page = core.pages.iter().find(|(page, _)| *page == address >> 12);
+        page.map_or(core.par, |(_, par)| *par)
+    })
 }
 
 /// What both stages make of an address, as PAR_EL1.

@@ -15,7 +15,7 @@ const SF: u64 = 1 << 15;
 const CM: u64 = 1 << 8;
 const S1PTW: u64 = 1 << 7;
 const WNR: u64 = 1 << 6;
-/// Fault status, and the two kinds for which HPFAR_EL2 is always valid.
+/// Fault status, and two kinds of it.
 const STATUS: u64 = 0x3f;
 const TRANSLATION: u64 = 0x04;
 const PERMISSION: u64 = 0x0c;
@@ -38,7 +38,13 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, gic: &AnyGic) {
     let esr = exit.esr;
     let write = esr & WNR != 0;
     let at = address(exit);
-    let unmapped = esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
+    // Stores to read-only memory that a device stands behind are that device's.
+    let denied = write && esr & STATUS & !3 == PERMISSION && esr & S1PTW == 0;
+    // For a permission fault that no walk met HPFAR_EL2 is UNKNOWN (D24.2.65).
+    let page = if denied { emulate::stage1(exit.far, true) } else { None };
+    let at = page.map_or(at, |page| Ipa::new(page | exit.far & 0xfff));
+    let kept = denied && vm.bus().is_device(at);
+    let unmapped = kept || esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
     if unmapped && esr & CM != 0 {
         // Cache maintenance of what is not there does nothing.
         return skip(context, esr);

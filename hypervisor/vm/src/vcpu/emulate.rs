@@ -75,12 +75,20 @@ pub fn emulate(
         return Err(NotEmulated::Changed(word));
     }
     let reach = NotEmulated::Reach(word);
-    if address % PAGE + total > PAGE {
-        return Err(reach);
-    }
-    let first = Ipa::new(at.get() & !(PAGE - 1) | (address % PAGE));
+    // The other register of a pair may be in the next page: the guest's own tables say where.
+    let place = |address: u64| {
+        let known = (address ^ exit.far) & UNTAGGED & !(PAGE - 1) == 0;
+        let page = if known { Some(at.get()) } else { stage1(address, write) }?;
+        let whole = address % PAGE + each <= PAGE;
+        whole.then(|| Ipa::new(page & !(PAGE - 1) | (address % PAGE)))
+    };
+    let first = place(address).ok_or(reach)?;
+    let second = match transfer.second {
+        Some(_) => place(address.wrapping_add(each)).ok_or(reach)?,
+        None => first,
+    };
     let registers = [Some(transfer.first), transfer.second];
-    let accesses = [0, each].map(|bytes| Ipa::new(first.get().wrapping_add(bytes)));
+    let accesses = [first, second];
     let mut both = registers.into_iter().flatten().zip(accesses);
     if !both.all(|(_, at)| vm.bus().holds(at, transfer.width)) {
         return Err(reach);
@@ -113,17 +121,20 @@ fn fetch(vm: &Vm, context: &GuestContext) -> Result<u32, NotEmulated> {
     if context.spsr & AARCH32 != 0 {
         return Err(NotEmulated::AArch32);
     }
-    let par = guest::translate_stage1(context.elr, false);
-    if par & PAR_F != 0 {
-        return Err(NotEmulated::Unreadable);
-    }
-    let ipa = Ipa::new(par & PAR_ADDRESS | context.elr & 0xffc);
+    let page = stage1(context.elr, false).ok_or(NotEmulated::Unreadable)?;
+    let ipa = Ipa::new(page | context.elr & 0xffc);
     let mut bytes = [0; 4];
     match vm.memory().read(ipa, &mut bytes) {
         // Instructions are little-endian whatever the data are (B2.6.1).
         true => Ok(u32::from_le_bytes(bytes)),
         false => Err(NotEmulated::Unreadable),
     }
+}
+
+/// The page that the guest's own tables lead `address` to.
+pub(super) fn stage1(address: u64, write: bool) -> Option<u64> {
+    let par = guest::translate_stage1(address, write);
+    (par & PAR_F == 0).then_some(par & PAR_ADDRESS)
 }
 
 /// Whether register 31 as a base is SP_EL1.

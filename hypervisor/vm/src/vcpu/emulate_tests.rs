@@ -6,7 +6,7 @@ use alloc::{sync::Arc, vec::Vec};
 use palisade_hal::lock::{Mutex, Rank};
 use palisade_hal::{
     Ipa,
-    fake::guest::{script, set_id_register, set_translation},
+    fake::guest::{script, set_id_register, set_page_translation, set_translation},
     guest::{El1, Exit, GuestContext, read_el1, write_el1},
 };
 
@@ -83,6 +83,54 @@ fn a_store_with_write_back_reaches_the_device() {
     });
     assert_eq!(accesses, [(0x80, Width::Bits32, Some(0))]);
     assert_eq!(after.get(2), VIRTUAL + 0x80);
+}
+
+/// HPFAR_EL2 does not say where a permission fault was: the guest's own tables do.
+#[test]
+fn a_store_to_read_only_memory_is_for_the_device_behind_it() {
+    let (accesses, after) = execute(0xd503_201f, |context| {
+        set_translation(0xff << 56 | 1 << 11 | DEVICE);
+        context.set(3, 7);
+        // A word from x3, permission fault of level 3.
+        let mut exit = sync(0x24, 1 << 24 | 2 << 22 | 3 << 16 | 1 << 6 | 0b001111);
+        (exit.far, exit.hpfar) = (VIRTUAL + 0x80, 0xdead_0000);
+        exit
+    });
+    assert_eq!(accesses, [(0x80, Width::Bits32, Some(7))]);
+    assert_eq!(after.elr, ENTRY + 4);
+    // Where there is none it is an abort, and so is a load that is not allowed.
+    for (page, write) in [(DEVICE + 0x10_0000, 1), (DEVICE, 0)] {
+        let (accesses, after) = execute(0xd503_201f, move |_| {
+            set_translation(1 << 11 | page);
+            let mut exit = sync(0x24, 1 << 24 | 2 << 22 | write << 6 | 0b001111);
+            (exit.far, exit.hpfar) = (VIRTUAL + 0x80, DEVICE >> 8);
+            exit
+        });
+        assert_eq!(accesses, []);
+        assert_ne!(after.elr, ENTRY + 4);
+    }
+}
+
+/// Firmware copies its variables so: the second half is where the guest's tables say.
+#[test]
+fn a_pair_across_a_page_is_where_both_pages_are() {
+    // ldp x12, x13, [x1, #64]!
+    let pair = |second: u64| {
+        execute(0xa9c4_342c, move |context| {
+            set_page_translation(VIRTUAL + 0x1000, 1 << 11 | second);
+            context.set(1, VIRTUAL + 0xff8 - 64);
+            stopped(0xff8, false)
+        })
+    };
+    let (accesses, after) = pair(DEVICE + 0x1000);
+    let wide = |offset| (offset, Width::Bits64, None);
+    assert_eq!(accesses, [wide(0xff8), wide(0x1000)]);
+    assert_eq!((after.get(12), after.get(13)), (1 << 63 | 0xff8, 1 << 63 | 0x1000));
+    assert_eq!(after.elr, ENTRY + 4);
+    // Not the page behind the first, and nothing there: neither half is carried out.
+    let (accesses, after) = pair(DEVICE + 0x10_0000);
+    assert_eq!(accesses, []);
+    assert_ne!(after.elr, ENTRY + 4);
 }
 
 #[test]
