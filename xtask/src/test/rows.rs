@@ -85,6 +85,16 @@ pub const ROWS: &[Row] = &[
         change: Some(|scenario, _| scenario.machine.push_str(",acpi=off")),
         ..row("uefi-tree", "isolation")
     },
+    // There is an SMMU, and the IORT leads no function of the root bus to it.
+    Row {
+        boot: Boot::Uefi,
+        change: Some(|scenario, _| {
+            scenario.smmu = true;
+            scenario.machine.push_str(",default-bus-bypass-iommu=on");
+            scenario.timeout = 120;
+        }),
+        ..row("uefi-beyond-the-smmu", "refused-no-smmu")
+    },
     Row { boot: Boot::Uefi, ..row("uefi-reassign", "reassign") },
     Row { boot: Boot::Uefi, ..row("uefi-linux", "linux") },
     Row { boot: Boot::Uefi, ..row("uefi-sva", "sva") },
