@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use palisade_host::fuzz::{Reached, TARGETS, Target, seeds};
 
 /// Generated inputs: target, seed, how many, bytes of each, ways that the first byte chooses.
-const GENERATED: [(&str, u64, usize, usize, u8); 4] = [
+const GENERATED: [(&str, u64, usize, usize, u8); 5] = [
     ("pgtable", 1, 30, 900, 48),
     ("hypercall", 2, 24, 2400, 4),
     ("fdt", 3, 60, 60, 3),
     ("bundle", 4, 36, 60, 18),
+    ("virtual_smmu", 5, 24, 2400, 4),
 ];
 
 fn folder(target: &str) -> PathBuf {
@@ -104,6 +105,24 @@ fn fdt() {
 #[test]
 fn bundle() {
     replay("bundle", &["vm", "vm refused", "placed", "malformed"]);
+}
+
+#[test]
+fn virtual_smmu() {
+    replay(
+        "virtual_smmu",
+        &[
+            "commands",
+            "synchronised",
+            "batches",
+            "entries",
+            "refused",
+            "illegal",
+            "continued",
+            "told",
+            "lost",
+        ],
+    );
 }
 
 /// With `PALISADE_WRITE_CORPUS` set it writes them anew.

@@ -12,7 +12,10 @@
 
 use std::path::PathBuf;
 
-use palisade_host::virtual_smmu::{self, ReplayTally, Scene, Trace, hostile, replay, scene};
+use palisade_host::seeds::{chosen, long, play_all};
+use palisade_host::virtual_smmu::{
+    self, ReplayTally, Scene, Trace, WorldTally, hostile, random, replay, scene,
+};
 
 fn fixture(name: &str) -> Trace {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../vectors").join(name);
@@ -146,4 +149,23 @@ fn rewritten_while_read() {
 #[test]
 fn a_context_changes_under_its_entry() {
     told(virtual_smmu::a_context_changes_under_its_entry);
+}
+
+/// Three VMs, four devices each of 64 substreams, and everything that their guests may do.
+#[test]
+fn random_guests_reach_what_their_tables_say() {
+    let (count, steps) = if long() { (200, 5000) } else { (8, 400) };
+    let seeds = chosen(1..count + 1);
+    let tallies = play_all("virtual-smmu", &seeds, steps, |seed| random(seed, steps));
+    let sum = |of: fn(&WorldTally) -> u64| tallies.iter().map(of).sum::<u64>();
+    if seeds.len() > 1 {
+        let all = [
+            sum(|one| one.reached),
+            sum(|one| one.refused),
+            sum(|one| one.told),
+            sum(|one| one.charged),
+            sum(|one| one.hostile),
+        ];
+        assert!(all.iter().all(|&count| count > 100), "nothing was tested: {all:?}");
+    }
 }

@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use palisade_gic::Version;
 use palisade_hal::{Ipa, PhysAddr, StreamId, SubstreamId};
 use palisade_iommu::fake::{self, FakeDriver, Reach};
 use palisade_iommu::{DeviceId, DeviceInfo, Footprint, Iommus, Owner, PhysicalView, StreamPolicy};
 use palisade_vm::hypercall::{
     GuestRam, Kept, OutsideRam, Service, ServiceDevice, ServiceFootprint,
 };
+use palisade_vm::smmu::{Identity, Lines, SmmuConfig, SmmuDevice};
+use palisade_vm::vgic::Vgic;
 
 /// Where the VM's RAM starts.
 pub(super) const RAM: u64 = 0x4000_0000;
@@ -19,6 +22,11 @@ pub(super) const BYTES: u64 = 0x1_0000;
 const OURS: u64 = 0x9000_0000;
 const THEIRS: u64 = 0xa000_0000;
 const STREAMS: [(u32, Option<u32>); 3] = [(0x10, Some(8)), (0x20, Some(16)), (0x30, None)];
+
+/// What the guest's own SMMU is: two-level tables, little-endian, no stalls, messages, coherent;
+/// queues of 2^8 and 2^7, 16 bits of StreamIDs; ranges; 40 bits out (6.3.1 to 6.3.6).
+const IDENTITY: Identity =
+    Identity { idr: [0x0940_301a, 8 << 21 | 7 << 16 | 16, 0, 1 << 10, 0, 0x72], aidr: 2 };
 
 /// The VM's RAM; another vCPU of it writes after every read.
 #[derive(Default)]
@@ -95,6 +103,20 @@ pub(super) struct House {
 impl House {
     /// A house whose devices may do what `policy` says.
     pub(super) fn new(policy: StreamPolicy) -> Result<Self, palisade_iommu::Error> {
+        Self::build(policy, false).map(|(house, _)| house)
+    }
+
+    /// The same, with an SMMU of the VM's own before its devices.
+    pub(super) fn with_smmu(
+        policy: StreamPolicy,
+    ) -> Result<(Self, Arc<SmmuDevice>), palisade_iommu::Error> {
+        Self::build(policy, true)
+    }
+
+    fn build(
+        policy: StreamPolicy,
+        with_smmu: bool,
+    ) -> Result<(Self, Arc<SmmuDevice>), palisade_iommu::Error> {
         let iommus = Arc::new(Iommus::new(2, 16));
         let driver = FakeDriver::new();
         for (stream, _) in STREAMS {
@@ -113,7 +135,20 @@ impl House {
         let theirs = iommus.paging_domain(other, PhysAddr::new(THEIRS), 0)?;
         let ram = Arc::new(Ram::default());
         let view = Arc::new(PhysicalView);
-        let service = Service::new(iommus.clone(), owner, ram.clone(), view, 39, 16);
+        let vgic = Vgic::new(Version::V3, 1);
+        let line = |nth: u32| vgic.line(64 + nth);
+        let smmu = SmmuDevice::new(SmmuConfig {
+            identity: IDENTITY,
+            phandle: 1,
+            iommus: iommus.clone(),
+            owner,
+            ram: ram.clone(),
+            lines: Lines { event: line(0), sync: line(1), error: line(2) },
+        });
+        let mut service = Service::new(iommus.clone(), owner, ram.clone(), view, 39, 16);
+        if with_smmu {
+            service = service.with_smmus(vec![smmu.clone()]);
+        }
         for (stream, number) in STREAMS {
             let group = iommus.group_of(DeviceId::new(stream))?;
             let domain = if number.is_some() { &domain } else { &theirs };
@@ -123,7 +158,7 @@ impl House {
                 service.add_device(ServiceDevice { number, group, streams, policy });
             }
         }
-        Ok(Self { iommus, driver, ram, service, owner })
+        Ok((Self { iommus, driver, ram, service, owner }, smmu))
     }
 
     /// What there is now.

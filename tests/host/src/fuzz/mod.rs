@@ -11,6 +11,7 @@ mod pgtable;
 mod reached;
 mod seeds;
 mod shadow;
+mod virtual_smmu;
 
 pub use bundle::bundle;
 pub use fdt::fdt;
@@ -18,10 +19,16 @@ pub use hypercall::hypercall;
 pub use pgtable::pgtable;
 pub use reached::Reached;
 pub use seeds::seeds;
+pub use virtual_smmu::virtual_smmu;
 
 /// A target.
 pub type Target = fn(&[u8], &mut Reached);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("pgtable", pgtable), ("hypercall", hypercall), ("fdt", fdt), ("bundle", bundle)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("pgtable", pgtable),
+    ("hypercall", hypercall),
+    ("fdt", fdt),
+    ("bundle", bundle),
+    ("virtual_smmu", virtual_smmu),
+];

@@ -173,7 +173,7 @@ impl Truth {
     pub fn widen(&self, streams: &[u32], substream: u32, to: &[Bound]) {
         let facts = &mut *self.lock();
         for place in places(streams, substream) {
-            facts.bound.entry(place).or_insert_with(|| [Bound::Closed].into()).extend(to);
+            facts.bound.entry(place).or_insert_with(|| [Bound::Plain].into()).extend(to);
         }
     }
 

@@ -37,8 +37,8 @@ pub const EVENTQ_PROD: u64 = 0x100a8;
 pub const EVENTQ_CONS: u64 = 0x100ac;
 
 /// Pages of RAM: level 1 of the stream table, both queues, words, level 2, descriptors of
-/// contexts, and three levels of tables for each process.
-pub const RAM_PAGES: usize = 9 + SPACES * 3;
+/// contexts, three levels of tables for each process, and a page of contexts for each device.
+pub const RAM_PAGES: usize = 9 + SPACES * 3 + 4;
 /// Slots for processes.
 pub const SPACES: usize = 8;
 /// Level 1 of the stream table: 2^8 descriptors.
@@ -54,6 +54,8 @@ pub const LEVEL2: u64 = TABLES + 0x4000;
 /// Context descriptors, a table of four for each device.
 pub const CONTEXTS: u64 = TABLES + 0x8000;
 const SPACE: u64 = TABLES + 0x9000;
+/// Context descriptors again, 64 for each device.
+pub const MANY_CONTEXTS: u64 = SPACE + SPACES as u64 * 0x3000;
 
 /// log2 of the queues.
 const COMMANDS_LOG2: u32 = 8;

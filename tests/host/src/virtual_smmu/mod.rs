@@ -7,10 +7,12 @@
 pub mod hostile;
 mod house;
 mod kernel;
+mod random;
 mod replay;
 mod scenes;
 mod trace;
 
+pub use random::{WorldTally, random};
 pub use replay::{ReplayTally, replay};
 pub use scenes::{
     Scene, a_context_changes_under_its_entry, a_device_that_goes_is_nobodys,
