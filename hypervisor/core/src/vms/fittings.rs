@@ -33,6 +33,10 @@ impl VmFittings<'_> {
 
 impl Fittings for VmFittings<'_> {
     fn share(&self, device: &Assigned) -> Result<(), PlugError> {
+        let streams = self.machine.devices.streams_of(self.vm.index() as u16, &self.machine.iommus);
+        if self.vm.memory().set_aside_contexts(streams as u64).is_err() {
+            return Err(palisade_iommu::Error::NoMemory.into());
+        }
         if let Some(service) = self.vm.service()
             && device.isolated
         {

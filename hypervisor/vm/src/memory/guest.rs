@@ -69,6 +69,8 @@ pub struct GuestMemory {
     root: PhysAddr,
     vtcr: u64,
     inner: Mutex<Option<Inner>>,
+    /// Tables set aside for context tables.
+    contexts: Mutex<u64>,
     /// A device may write to its RAM whatever the IOMMUs say, for good.
     exposed: AtomicBool,
 }
@@ -134,6 +136,7 @@ impl GuestMemory {
             root: regs.vttbr_baddr,
             vtcr: regs.vtcr,
             inner: Mutex::new(Rank::VmMap, Some(inner)),
+            contexts: Mutex::new(Rank::VmMap, quota::CONTEXTS_KNOWN),
             exposed: AtomicBool::new(false),
         }))
     }
@@ -380,6 +383,19 @@ impl GuestMemory {
         if core::mem::take(&mut inner.holes) {
             inner.fill_holes()?;
         }
+        Ok(())
+    }
+
+    /// Sets tables aside for the context tables of all `streams` streams of the VM's devices. What
+    /// was set aside for devices that have left stays for the next ones.
+    ///
+    /// # Errors
+    /// [`MemoryError::NoTables`].
+    pub fn set_aside_contexts(&self, streams: u64) -> Result<(), MemoryError> {
+        let mut known = self.contexts.lock();
+        let wanted = quota::of_contexts(streams).max(*known);
+        self.reserve.grow(wanted.saturating_sub(*known)).map_err(MemoryError::NoTables)?;
+        *known = wanted;
         Ok(())
     }
 

@@ -17,8 +17,8 @@ const VIEWS: u64 = 2;
 const BARS: u64 = 6;
 /// Tables of one BAR: it is as aligned as it is long, so one of level 2 and one of level 3.
 const PER_BAR: u64 = 2;
-/// Streams of one device whose context tables are shown in the DMA view, aliases included: what
-/// goes beyond is refused.
+/// Streams of one device whose context tables are shown in the DMA view, aliases included, before
+/// its real number is known.
 const STREAMS: u64 = 8;
 /// Bytes of a context table, the longest that a guest can ask for: 2^10 descriptors.
 const CONTEXTS: u64 = 1 << 16;
@@ -29,7 +29,15 @@ pub const DEVICES: u64 = VIEWS
     + MAX_DEVICES as u64 * BARS * PER_BAR
     + of_range(layout::PLAIN_BYTES)
     + of_range(4096)
-    + of_range(MAX_DEVICES as u64 * STREAMS * CONTEXTS);
+    + of_contexts(MAX_DEVICES as u64 * STREAMS);
+
+/// Tables for the context tables of `streams` streams.
+pub const fn of_contexts(streams: u64) -> u64 {
+    of_range(streams.saturating_mul(CONTEXTS))
+}
+
+/// What [`DEVICES`] has of those.
+pub const CONTEXTS_KNOWN: u64 = of_contexts(MAX_DEVICES as u64 * STREAMS);
 
 /// Tables for `bytes` bytes of RAM of which every page is mapped by itself, in both views.
 pub const fn of_ram(bytes: u64) -> u64 {

@@ -121,6 +121,18 @@ impl Passthrough {
         Ok(found)
     }
 
+    /// How many streams the devices of VM `vm` have, with all of their groups.
+    pub fn streams_of(&self, vm: u16, iommus: &Iommus) -> usize {
+        let mut groups: Vec<Arc<Group>> = Vec::new();
+        for row in self.rows().iter().filter(|row| row.owner == Some(vm)) {
+            let Ok(Some(group)) = group(iommus, row.address) else { continue };
+            if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
+                groups.push(group);
+            }
+        }
+        groups.iter().map(|group| group.streams().len()).sum()
+    }
+
     /// A device's wire does not come back with it: its owner keeps it.
     pub(super) fn keep_wire(&self, address: Address) {
         let mut rows = self.rows.lock();

@@ -91,3 +91,24 @@ fn a_vm_whose_tables_cannot_be_set_aside_is_refused_whole() {
         m.frames.free(block).unwrap();
     }
 }
+
+/// Devices with many requester IDs have tables for all of their context tables.
+#[test]
+fn context_tables_go_by_the_streams_that_there_are() {
+    let m = Machine::new();
+    let before = m.frames.available();
+    let memory = m.memory_of(1);
+    let known = m.frames.available();
+    memory.set_aside_contexts(64).unwrap();
+    assert_eq!(m.frames.available(), known, "8 devices of 8 streams are");
+    // 200 of 64 KiB are 12.5 MiB: 7 tables of level 3 and one of level 2, and one more of each
+    // where they begin in the middle; 64 of them had 2 and one.
+    memory.set_aside_contexts(200).unwrap();
+    assert_eq!(known - m.frames.available(), 5);
+    memory.set_aside_contexts(3).unwrap();
+    memory.set_aside_contexts(200).unwrap();
+    assert_eq!(known - m.frames.available(), 5, "once");
+    assert_eq!(memory.tear_down(), TornDown::Released);
+    drop(memory);
+    assert_eq!(m.frames.available(), before);
+}
