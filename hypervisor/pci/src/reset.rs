@@ -51,6 +51,15 @@ pub(crate) fn pause(env: &impl Env, milliseconds: u64) {
     Deadline::after(env, milliseconds.saturating_mul(1000)).wait(env, || false);
 }
 
+/// Waits until the function responds.
+fn answers(function: &Function, config: Config<'_>, env: &impl Env) -> Result<(), Error> {
+    let deadline = Deadline::after(env, READY_MS.saturating_mul(1000));
+    match deadline.wait(env, || config.present()) {
+        true => Ok(()),
+        false => Err(Error::NotReady(function.address)),
+    }
+}
+
 impl Topology {
     /// The best reset that the function offers: function level, else power
     /// management, else the bus behind its own port. `together` tells whether a
@@ -122,6 +131,8 @@ impl Topology {
             return Err(Error::Absent(crate::Address::new(0, 0)));
         };
         let config = self.ecam.config(function.address);
+        // Its owner may have reset it just now: it does not respond then (6.6.2).
+        answers(function, config, env)?;
         idle::mute(config)?;
         // A function that hangs here may be freed by the reset itself; the proof
         // at the end asks again.
@@ -176,10 +187,7 @@ impl Topology {
         config: Config<'_>,
         env: &impl Env,
     ) -> Result<(), Error> {
-        let deadline = Deadline::after(env, READY_MS.saturating_mul(1000));
-        if !deadline.wait(env, || config.present()) {
-            return Err(Error::NotReady(function.address));
-        }
+        answers(function, config, env)?;
         if config.read32(header::ID) != function.id {
             return Err(Error::Changed(function.address));
         }

@@ -175,3 +175,18 @@ fn what_keeps_a_function_apart_is_on_again_after_a_reset() {
     machine.bus.poke(0x0100, extended::START + 4, 0);
     assert_eq!(reset(&machine, 0x0100), Err(Error::NotApart(Address::new(0, 0x0100))));
 }
+
+/// An owner that resets its device on its way out does not take it from the next one.
+#[test]
+fn a_device_in_the_middle_of_a_reset_is_waited_for() {
+    let slow = FakeFunction::endpoint(0, 0, 0x0010_1b36).express(0, true).reset_takes(90_000);
+    let machine = machine(vec![FakeFunction::root_port(1, vec![slow])]);
+    let index = machine.index(0x0100);
+    let function = &machine.topology.functions()[index];
+    let config = machine.topology.ecam().config(function.address);
+    let at = function.express.expect("express").offset + express::DEVICE_CONTROL;
+    config.write16(at, express::INITIATE_FLR);
+    assert!(!config.present());
+    let proof = machine.topology.reset(index, ResetMethod::FunctionLevel, &*machine.clock);
+    assert_eq!(proof.map(|proof| proof.address()), Ok(function.address));
+}
