@@ -1,8 +1,8 @@
 //! Virtual SMMUs over the driver over the model.
 //!
-//! A [`House`](house::House) has VMs whose devices stand behind an SMMU of their own; a
-//! [`Kernel`](kernel::Kernel) drives one by registers, tables and queues as the manual has them.
-//! What devices get is held against [`Truth`](crate::sharing::truth::Truth).
+//! A `House` has VMs whose devices stand behind an SMMU of their own; a
+//! `Kernel` drives one by registers, tables and queues as the manual has them.
+//! What devices get is held against the `Truth` of the sharing worlds.
 
 pub mod hostile;
 mod house;
