@@ -210,7 +210,8 @@ impl Gic for GicV3 {
 
     #[inline]
     fn priority_drop(&self, ack: Ack) {
-        sysreg::priority_drop(ack.intid());
+        // What IAR said is what EOIR takes, a number alone on GICv3 (12.2.10).
+        sysreg::priority_drop(ack.raw());
     }
 
     fn deactivate(&self, ack: Ack) {

@@ -63,8 +63,8 @@ impl MmioBus {
     fn search(&self, vcpu: usize, at: u64) -> Option<&Region> {
         let after = self.regions.partition_point(|region| region.start <= at);
         let place = after.checked_sub(1)?;
-        if let (Some(last), Ok(place)) = (self.last.get(vcpu), place.try_into()) {
-            last.store(place, Ordering::Relaxed);
+        if let Ok(place) = place.try_into() {
+            self.last[vcpu % MAX_VCPUS].store(place, Ordering::Relaxed);
         }
         self.regions.get(place)
     }
@@ -73,7 +73,7 @@ impl MmioBus {
     #[inline]
     fn find(&self, vcpu: usize, at: Ipa, width: Width) -> Option<(&dyn MmioDevice, Access)> {
         let at = at.get();
-        let hint = self.last.get(vcpu).map_or(0, |last| last.load(Ordering::Relaxed));
+        let hint = self.last[vcpu % MAX_VCPUS].load(Ordering::Relaxed);
         let within = |region: &&Region| at.wrapping_sub(region.start) < region.bytes;
         let region = match self.regions.get(usize::from(hint)).filter(within) {
             Some(region) => region,

@@ -19,13 +19,14 @@ const COND: u64 = 0xf << 20;
 ///   instruction and not one instruction later (D2.11.4, the active-pending state).
 /// - PSTATE.BTYPE is cleared, as by every instruction but a branch (D8.4.7).
 /// - In T32 the IT block moves on (F2.3.2, ITAdvance).
+#[inline]
 pub fn skip(context: &mut GuestContext, esr: u64) {
     let bytes = if esr & IL == 0 { 2 } else { 4 };
     context.elr = context.elr.wrapping_add(bytes);
-    context.spsr &= !SS;
     if context.spsr & AARCH32 == 0 {
-        context.spsr &= !BTYPE;
+        context.spsr &= !(SS | BTYPE);
     } else {
+        context.spsr &= !SS;
         context.elr &= 0xffff_ffff;
         if context.spsr & T32 != 0 {
             let state = it_state(context.spsr);

@@ -90,7 +90,8 @@ impl Attention {
     pub fn flushed(&self, vcpu: usize, listed: bool, unsettled: bool) {
         set(&self.listed, bit(vcpu), listed);
         set(&self.unsettled, bit(vcpu), unsettled);
-        self.changed.fetch_and(!(bit(vcpu)), Ordering::Relaxed);
+        // It is set under the lock alone, which is held.
+        set(&self.changed, bit(vcpu), false);
     }
 }
 
@@ -99,7 +100,7 @@ const fn bit(vcpu: usize) -> u32 {
     1u32.wrapping_shl(vcpu as u32)
 }
 
-/// Sets or clears a bit that its vCPU alone changes.
+/// Sets or clears a bit that nobody else can change meanwhile.
 fn set(word: &AtomicU32, bit: u32, to: bool) {
     match (word.load(Ordering::Relaxed) & bit != 0, to) {
         (false, true) => word.fetch_or(bit, Ordering::Relaxed),

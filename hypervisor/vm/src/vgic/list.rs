@@ -159,8 +159,9 @@ impl Vgic {
             self.attention.flushed(vcpu, filled.listed, filled.unsettled);
             // Whatever this core was to look at again, it has looked at: another that found the
             // bit would make it come out for nothing.
-            state.kicks &= !(1 << vcpu);
-            state.changed &= !(1 << vcpu);
+            let own = 1u32.wrapping_shl(vcpu as u32);
+            state.kicks &= !own;
+            state.changed &= !own;
         });
     }
 

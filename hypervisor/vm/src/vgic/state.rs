@@ -134,20 +134,19 @@ impl State {
         let Some(private) = self.private.get_mut(vcpu).filter(|_| arrived != 0) else { return };
         private.bank.latch |= arrived;
         private.bank.owed |= arrived;
-        self.raised += 1;
+        self.raised = self.raised.wrapping_add(1);
     }
 
-    /// See [`Vgic::sample`].
-    pub fn sample(&mut self, vcpu: usize, lines: u32, high: u32) {
-        let Some(private) = self.private.get_mut(vcpu) else { return };
+    /// See [`Vgic::sample`]. Whether anything is different.
+    #[inline]
+    pub fn sample(&mut self, vcpu: usize, lines: u32, high: u32) -> bool {
+        let Some(private) = self.private.get_mut(vcpu) else { return false };
         let bank = &mut private.bank;
         let lines = lines & bank.linked;
         let (line, latch) = (bank.line, bank.latch);
         bank.line = bank.line & !lines | high & lines;
         bank.latch &= !(lines & !high & bank.owed);
-        if (line, latch) != (bank.line, bank.latch) {
-            self.changed |= 1 << vcpu;
-        }
+        (line, latch) != (bank.line, bank.latch)
     }
 
     /// A vCPU whose own core this is looks before it goes in: nobody needs to send it an interrupt.
@@ -368,7 +367,11 @@ impl Vgic {
     /// that is pending and low by now is taken back: a timer that the guest disarmed before it
     /// looked.
     pub fn sample(&self, vcpu: usize, lines: u32, high: u32) {
-        self.with(|state| state.sample(vcpu, lines, high));
+        self.with(|state| {
+            if state.sample(vcpu, lines, high) {
+                state.changed |= 1 << vcpu;
+            }
+        });
     }
 
     /// Marks a vCPU to be looked at: something else than an interrupt waits for it.
