@@ -37,14 +37,8 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, gic: &AnyGic) {
     let exit = &context.exit(ExitKind::Sync);
     let esr = exit.esr;
     let write = esr & WNR != 0;
-    let at = address(exit);
-    // Stores to read-only memory that a device stands behind are that device's.
-    let denied = write && esr & STATUS & !3 == PERMISSION && esr & S1PTW == 0;
-    // For a permission fault that no walk met HPFAR_EL2 is UNKNOWN (D24.2.65).
-    let page = if denied { emulate::stage1(exit.far, true) } else { None };
-    let at = page.map_or(at, |page| Ipa::new(page | exit.far & 0xfff));
-    let kept = denied && vm.bus().is_device(at);
-    let unmapped = kept || esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
+    let plain = esr & STATUS & !3 == TRANSLATION && esr & S1PTW == 0;
+    let (at, unmapped) = if plain { (address(exit), true) } else { kept(vm, exit) };
     if unmapped && esr & CM != 0 {
         // Cache maintenance of what is not there does nothing.
         return skip(context, esr);
@@ -57,6 +51,19 @@ pub fn data(vm: &Vm, vcpu: usize, context: &mut GuestContext, gic: &AnyGic) {
         return skip(context, esr);
     }
     not_by_syndrome(vm, vcpu, context, at, unmapped);
+}
+
+/// Where an access goes that stage 2 did not merely lack, and whether a device takes it: a store to
+/// read-only memory that a device stands behind is that device's.
+#[cold]
+#[inline(never)]
+fn kept(vm: &Vm, exit: &Exit) -> (Ipa, bool) {
+    let esr = exit.esr;
+    let denied = esr & WNR != 0 && esr & STATUS & !3 == PERMISSION && esr & S1PTW == 0;
+    // For a permission fault that no walk met HPFAR_EL2 is UNKNOWN (D24.2.65).
+    let page = if denied { emulate::stage1(exit.far, true) } else { None };
+    let at = page.map_or(address(exit), |page| Ipa::new(page | exit.far & 0xfff));
+    (at, denied && vm.bus().is_device(at))
 }
 
 /// Makes the state what list registers and timers know.

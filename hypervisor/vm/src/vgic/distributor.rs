@@ -6,10 +6,9 @@ use palisade_gic::Version;
 
 use super::{
     bank::NOBODY,
-    lanes,
-    lpi::LPI_BITS,
-    registers, sgi,
-    state::{SPIS, State, Vgic},
+    lanes, registers, sgi,
+    size::SPIS,
+    state::{State, Vgic},
 };
 use crate::mmio::{Access, MmioDevice, Width};
 
@@ -141,17 +140,6 @@ impl Distributor {
         }
         true
     }
-}
-
-/// GICD_TYPER of a controller, with LPIs or without.
-pub(super) fn typer(version: Version, vcpus: usize, lpis: bool) -> u32 {
-    // ITLinesNumber; the CPU count is GICv2's; ten bits of INTID are GICv3's.
-    let lines = SPIS / 32;
-    let cpus = (vcpus as u32).saturating_sub(1) & 7;
-    // With LPIs: bit 17, fourteen bits of INTID, and how many there are: 2^(n + 1) for n in num_LPIs,
-    // bits 15:11 (12.9.38).
-    let wide = if lpis { 13 << 19 | 1 << 17 | (LPI_BITS - 1) << 11 } else { 9 << 19 };
-    lines | if version == Version::V3 { wide } else { cpus << 5 }
 }
 
 /// Whether the register is about the interrupts below 32.

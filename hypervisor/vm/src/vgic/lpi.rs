@@ -10,17 +10,12 @@ use palisade_gic::{ListRegister, LrState};
 
 use super::{
     bank::{NOBODY, each},
-    distributor,
+    size::{self, LPIS},
     state::{State, Vgic},
 };
 
 /// First LPI.
 pub const FIRST: u32 = 8192;
-/// How many LPIs a VM has, as GICD_TYPER.num_LPIs says (12.9.38): an eighth of the machine's, which
-/// has eight VMs at most, so that no VM can take the others' from them.
-pub const LPIS: usize = 1 << LPI_BITS;
-/// Their number's logarithm.
-pub const LPI_BITS: u32 = 10;
 
 /// A configuration byte (5.1.1): enabled in bit 0, priority in bits 7:2.
 const ENABLED: u8 = 1;
@@ -190,7 +185,7 @@ impl Vgic {
     pub fn offer_lpis(&self) {
         self.with(|state| state.lpis = Lpis::offered());
         self.lpis_offered.store(true, Ordering::Release);
-        self.typer.store(distributor::typer(self.version(), self.vcpus(), true), Ordering::Relaxed);
+        self.typer.store(size::typer(self.version(), self.vcpus(), true), Ordering::Relaxed);
     }
 
     /// Whether the guest has LPIs.

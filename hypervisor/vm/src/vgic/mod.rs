@@ -17,6 +17,7 @@ mod lpi;
 mod redistributor;
 mod registers;
 mod sgi;
+mod size;
 mod state;
 // What `attention` counts with; its loom test puts loom's own in this place.
 use core::sync::atomic;
@@ -27,7 +28,7 @@ mod life_tests;
 mod tests;
 
 pub use distributor::Distributor;
-pub use lpi::LPIS;
 pub use redistributor::{REDISTRIBUTOR_BYTES, Redistributors};
 pub use registers::is_about_state;
-pub use state::{Line, MAX_VCPUS, SPIS, Vgic};
+pub use size::{LPIS, SPIS};
+pub use state::{Line, MAX_VCPUS, Vgic};

@@ -8,17 +8,13 @@ use palisade_hal::lock::{FairMutex, Mutex, Rank};
 use super::{
     attention::Attention,
     bank::{Bank, NOBODY, each},
-    distributor,
     list::Lists,
     lpi::{Lpis, Waiting},
+    size::{self, SPI_BANKS},
 };
 
 /// The most vCPUs of a VM.
 pub const MAX_VCPUS: usize = palisade_bundle::MAX_VCPUS;
-/// Banks of shared interrupts.
-const SPI_BANKS: usize = 8;
-/// How many shared interrupts a VM has.
-pub const SPIS: u32 = 32 * SPI_BANKS as u32;
 
 /// What belongs to one vCPU.
 #[derive(Debug)]
@@ -203,7 +199,7 @@ impl Vgic {
             private_links: [const { AtomicU8::new(0) }; FIRST_SPI as usize],
             attention: Attention::new(),
             lpis_offered: AtomicBool::new(false),
-            typer: AtomicU32::new(distributor::typer(version, vcpus, false)),
+            typer: AtomicU32::new(size::typer(version, vcpus, false)),
         })
     }
 
