@@ -48,7 +48,7 @@ pub const COMMAND: u64 = 108;
 /// The same, cleaned: where a cache line has 64 bytes, a quarter of one.
 pub const CLEAN_COMMAND: u64 = 4;
 /// One batch: made visible, published, seen to be done at the first look, and judged.
-pub const BATCH: u64 = 900;
+pub const BATCH: u64 = 930;
 /// The same, cleaned.
 pub const CLEAN_BATCH: u64 = 200;
 /// One turn of the loop that waits for a CMD_SYNC.
@@ -58,7 +58,7 @@ pub const TIME_OUT: u64 = 2300;
 /// What each command that is refused adds, without its turn.
 pub const REFUSAL: u64 = 640;
 /// One turn of a loop that waits for a register.
-pub const REGISTER_TURN: u64 = 70;
+pub const REGISTER_TURN: u64 = 58;
 
 /// What a call does at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
