@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -150,4 +151,20 @@ fn keep(mut from: impl Read, into: &Mutex<String>) {
 /// Writes to a UART whose machine may be gone; tells whether it was taken.
 pub fn write(input: &mut ChildStdin, bytes: &[u8]) -> bool {
     input.write_all(bytes).and_then(|()| input.flush()).is_ok()
+}
+
+/// What a machine says on its serial line, piece by piece, until it ends.
+#[must_use]
+pub fn listen(mut output: ChildStdout) -> Receiver<Vec<u8>> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..count) else { return };
+            if send.send(bytes.to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receive
 }

@@ -116,6 +116,12 @@ pub fn number(record: &Value, field: &str) -> Option<u64> {
     }
 }
 
+/// How much a counter grew from one record to a later one.
+#[must_use]
+pub fn more(before: &Value, after: &Value, counter: &str) -> Option<u64> {
+    number(after, counter)?.checked_sub(number(before, counter)?)
+}
+
 /// Reads a decimal or 0x number.
 #[must_use]
 pub fn parse(word: &str) -> Option<u64> {

@@ -1,9 +1,8 @@
 //! A machine, its monitor and its wire together, and what they said so far.
 
 use std::collections::VecDeque;
-use std::io::Read;
-use std::process::{ChildStdin, ChildStdout};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::ChildStdin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -95,7 +94,7 @@ impl Session {
             machine,
             monitor,
             input,
-            wire: listen(output),
+            wire: machine::listen(output),
             decoder: Decoder::default(),
             log: Lines::default(),
             report: Lines::default(),
@@ -372,18 +371,4 @@ impl Session {
             None => bail!("QEMU had to be killed"),
         }
     }
-}
-
-fn listen(mut output: ChildStdout) -> Receiver<Vec<u8>> {
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..count) else { return };
-            if send.send(bytes.to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receive
 }

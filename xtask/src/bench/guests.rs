@@ -6,15 +6,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
-use std::process::ChildStdout;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use palisade_e2e::console::say;
 use palisade_e2e::interrupt;
-use palisade_e2e::machine::{Machine, Spec};
+use palisade_e2e::machine::{Machine, Spec, listen};
 use palisade_e2e::monitor::Monitor;
 use serde_json::{Value, json};
 
@@ -251,18 +249,4 @@ fn processor(id: u32) -> Result<f64> {
     let fields = text.rsplit_once(')').context("no stat")?.1;
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
     Ok(ticks as f64 * TICK)
-}
-
-fn listen(mut output: ChildStdout) -> Receiver<Vec<u8>> {
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..count) else { return };
-            if send.send(bytes.to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receive
 }

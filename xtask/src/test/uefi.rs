@@ -2,16 +2,14 @@
 //! what is quiet when the hypervisor's first instruction runs, seen from outside.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
-use std::process::ChildStdout;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use palisade_e2e::console::say;
 use palisade_e2e::interrupt;
-use palisade_e2e::machine::{Machine, Spec};
+use palisade_e2e::machine::{Machine, Spec, listen};
 use palisade_e2e::monitor::Monitor;
 use serde_json::json;
 
@@ -200,20 +198,6 @@ const DEVICES: [&str; 3] = [
     "nvme,serial=1,drive=disk2",
     "virtio-net-pci,disable-legacy=on,romfile=",
 ];
-
-fn listen(mut output: ChildStdout) -> Receiver<Vec<u8>> {
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..count) else { return };
-            if send.send(bytes.to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
 
 /// What the monitor sees of a machine's PCI functions and its SMMU.
 #[derive(PartialEq, Eq, Debug)]

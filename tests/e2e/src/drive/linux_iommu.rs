@@ -10,7 +10,7 @@ use crate::drive::linux::on_host;
 use crate::drive::operator::tell;
 use crate::drive::{Job, isolation};
 use crate::outcome::Check;
-use crate::record::{number, text};
+use crate::record::{more, number, text};
 use crate::session::Session;
 
 /// Its kernel invalidates at every unmap.
@@ -97,11 +97,6 @@ fn counts(session: &mut Session, vm: &str) -> Result<Value> {
     let mut counts = session.records.since(mark, "virtual_smmu");
     let own = counts.find(|record| text(record, "vm") == Some(vm));
     own.cloned().with_context(|| format!("no counts of an SMMU of {vm}"))
-}
-
-/// How much a count grew.
-fn more(before: &Value, after: &Value, key: &str) -> Option<u64> {
-    number(after, key)?.checked_sub(number(before, key)?)
 }
 
 /// What the kernel says of its SMMU, and of its disk's group.

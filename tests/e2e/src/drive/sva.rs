@@ -11,7 +11,7 @@ use crate::drive::attack::{hex, holds, pattern};
 use crate::drive::disk::field;
 use crate::drive::operator::tell;
 use crate::outcome::Check;
-use crate::record::{number, text};
+use crate::record::{more, number, text};
 use crate::session::Session;
 
 const VM: &str = "sva";
@@ -50,8 +50,22 @@ struct Way {
     end: &'static [&'static str],
 }
 
-/// By calls, and through an SMMU of the guest's own.
+/// The way through an SMMU of the guest's own.
 const VIRTUAL: &str = "virtual-smmu";
+/// By an entry and a descriptor of the guest's own.
+const OWN_TABLE: Way = Way {
+    name: "guest-table",
+    given: 7,
+    begin: &["entry 0"],
+    invalidate: "forget 0",
+    invalidate_many: "forget-many 0",
+    switch: "switch 1",
+    unbind: "park 1",
+    again: &["switch 0"],
+    exit: "leave",
+    end: &["disable"],
+};
+/// All of them; the last two say the same to different ears.
 const WAYS: [Way; 3] = [
     Way {
         name: "hypervisor-table",
@@ -65,30 +79,8 @@ const WAYS: [Way; 3] = [
         exit: "exit 0",
         end: &["unbind", "disable"],
     },
-    Way {
-        name: "guest-table",
-        given: 7,
-        begin: &["entry 0"],
-        invalidate: "forget 0",
-        invalidate_many: "forget-many 0",
-        switch: "switch 1",
-        unbind: "park 1",
-        again: &["switch 0"],
-        exit: "leave",
-        end: &["disable"],
-    },
-    Way {
-        name: VIRTUAL,
-        given: 7,
-        begin: &["entry 0"],
-        invalidate: "forget 0",
-        invalidate_many: "forget-many 0",
-        switch: "switch 1",
-        unbind: "park 1",
-        again: &["switch 0"],
-        exit: "leave",
-        end: &["disable"],
-    },
+    OWN_TABLE,
+    Way { name: VIRTUAL, ..OWN_TABLE },
 ];
 
 struct Guest<'s> {
@@ -97,11 +89,6 @@ struct Guest<'s> {
     data: Vec<(u64, u64)>,
     seed: u64,
     patterns: u64,
-}
-
-/// How much a counter grew.
-fn more(before: &Value, after: &Value, counter: &str) -> Option<u64> {
-    number(after, counter)?.checked_sub(number(before, counter)?)
 }
 
 /// The virtual address of a page.
