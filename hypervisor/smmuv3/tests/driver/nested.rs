@@ -4,7 +4,7 @@ use palisade_hal::{StreamId, Vmid};
 use palisade_iommu::{DriverError, IommuDriver, Refusal, StreamPolicy, StreamState};
 use palisade_smmuv3::IdRegisters;
 
-use crate::fake::{QEMU, bench, stage_two, stream};
+use crate::fake::{QEMU, bare, bench, options, stage_two, stream};
 
 const POLICY: StreamPolicy = StreamPolicy { ats: false, stalls: false };
 const SUBSTREAMS: IdRegisters =
@@ -205,4 +205,18 @@ fn random_words() {
         let live = bench.fake.ste(1);
         assert!(matches!(live[0] >> 1 & 7, 0 | 6 | 7), "Config {live:x?}");
     }
+}
+
+/// An SMMU that a guest's tables and queues cannot be kept coherent for, or that does not nest, is
+/// shown to no guest.
+#[test]
+fn only_a_coherent_smmu_that_nests_is_shown() {
+    let shown = |idr0: u32| {
+        let bench = bare(IdRegisters { idr0, ..QEMU }).bring_up(options());
+        bench.smmu.guest_identity(39).is_some()
+    };
+    let (coherent, stage1) = (1 << 4, 1 << 1);
+    assert!(shown(QEMU.idr0 | stage1 | 1));
+    assert!(!shown((QEMU.idr0 | stage1 | 1) & !coherent));
+    assert!(!shown((QEMU.idr0 | 1) & !stage1));
 }
